@@ -1,0 +1,72 @@
+//! The one table of supported targets: what each kernel and its C library have, handed to the source as cfgs.
+//! It reads Cargo's environment and prints; it opens no file and starts no process.
+
+use std::env;
+
+/// What `src` has to know of an operating system.
+struct Target {
+    /// Cargo's `target_os`.
+    os: &'static str,
+    /// The function that returns the address of `errno`.
+    errno: &'static str,
+    /// `pidfd_open(2)` and `pidfd_send_signal(2)`: Linux 5.3. Older kernels answer `ENOSYS`, and are served too.
+    pidfd: bool,
+    /// `O_PATH`: a directory is opened by who may search it, also if he may not list it.
+    o_path: bool,
+    /// `/proc/PID/fd` and `fdinfo`, which tell who has a lock. Where they are not mounted, we do without.
+    proc: bool,
+    /// The highest signal number that the kernel knows.
+    last_signal: u8,
+}
+
+#[rustfmt::skip]
+const TARGETS: &[Target] = &[
+    Target { os: "linux",     errno: "__errno_location", pidfd: true,  o_path: true,  proc: true,  last_signal: 64 },
+    Target { os: "android",   errno: "__errno",          pidfd: true,  o_path: true,  proc: true,  last_signal: 64 },
+    Target { os: "freebsd",   errno: "__error",          pidfd: false, o_path: false, proc: false, last_signal: 128 },
+    Target { os: "netbsd",    errno: "__errno",          pidfd: false, o_path: false, proc: false, last_signal: 63 },
+    Target { os: "openbsd",   errno: "__errno",          pidfd: false, o_path: false, proc: false, last_signal: 32 },
+    Target { os: "dragonfly", errno: "__errno_location", pidfd: false, o_path: false, proc: false, last_signal: 63 },
+    Target { os: "macos",     errno: "__error",          pidfd: false, o_path: false, proc: false, last_signal: 31 },
+    Target { os: "ios",       errno: "__error",          pidfd: false, o_path: false, proc: false, last_signal: 31 },
+    Target { os: "illumos",   errno: "___errno",         pidfd: false, o_path: false, proc: false, last_signal: 73 },
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(pidfd, o_path, proc, large_file_calls)");
+    for target in TARGETS {
+        println!("cargo::rustc-check-cfg=cfg(errno, values(\"{}\"))", target.errno);
+    }
+
+    let os = cargo("CARGO_CFG_TARGET_OS");
+    let Some(target) = TARGETS.iter().find(|target| target.os == os) else {
+        println!(
+            "cargo::error=pidflock has nothing to build on: \"{os}\" has no flock(2) that it knows of; build.rs lists the systems that have"
+        );
+        return;
+    };
+    println!("cargo::rustc-cfg=errno=\"{}\"", target.errno);
+    if target.pidfd {
+        println!("cargo::rustc-cfg=pidfd");
+    }
+    if target.o_path {
+        println!("cargo::rustc-cfg=o_path");
+    }
+    if target.proc {
+        println!("cargo::rustc-cfg=proc");
+    }
+    // On 32-bit glibc the plain names are the small-file calls, which refuse large files and inode numbers.
+    if os == "linux" && cargo("CARGO_CFG_TARGET_ENV") == "gnu" && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
+        println!("cargo::rustc-cfg=large_file_calls");
+    }
+    // MIPS kept the numbering of IRIX.
+    let mips = cargo("CARGO_CFG_TARGET_ARCH").starts_with("mips");
+    let last_signal = if os == "linux" && mips { 127 } else { target.last_signal };
+    println!("cargo::rustc-env=PIDFLOCK_LAST_SIGNAL={last_signal}");
+}
+
+/// What Cargo says of the target; empty where it says nothing.
+fn cargo(name: &str) -> String {
+    env::var(name).unwrap_or_default()
+}
