@@ -1,0 +1,88 @@
+//! What a caller can choose, with the defaults.
+
+use crate::{AsPath, Error, PidLock, path::Seal};
+use core::time::Duration;
+
+/// How long to wait for a name that another process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Not at all.
+    ///
+    /// What looks like a holder is looked at again, for a few milliseconds, if it may be none: see
+    /// [`PidLock::acquire`].
+    Never,
+    /// Until the name is free. Sleeps in flock(2) itself; a signal handler that runs meanwhile does not end it.
+    ///
+    /// The kernel wakes the sleeper when the file that it queued on is let go. If that file is removed by somebody who
+    /// does not take the lock, while its holder lives on, the sleeper stays with that holder.
+    Forever,
+    /// At most for this long, on the monotonic clock, never less, and over by no more than one scheduling delay.
+    ///
+    /// Sleeps on the holder's pidfd, and so wakes at once when the holder dies; for a holder that lets go without
+    /// dying it looks again at growing intervals of at most 50 milliseconds. Where the kernel has no pidfd (before
+    /// Linux 5.3, other systems, or forbidden by seccomp) it only does the latter. A time too large for the clock is
+    /// `Forever`, with the intervals.
+    For(Duration),
+}
+
+/// What to do differently from [`PidLock::acquire`]. Made by [`PidLock::options`], ends in [`Options::acquire`].
+///
+/// ```no_run
+/// use pidflock::{PidLock, Wait};
+/// use core::time::Duration;
+///
+/// let lock = PidLock::options().mode(0o640).wait(Wait::For(Duration::from_secs(5))).acquire("/run/demo/demo.pid")?;
+/// # drop(lock); Ok::<(), pidflock::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "options do nothing until `acquire`"]
+pub struct Options {
+    pub(crate) mode: u16,
+    pub(crate) create_parents: bool,
+    pub(crate) sync: bool,
+    pub(crate) remove_on_release: bool,
+    pub(crate) wait: Wait,
+}
+
+impl Options {
+    pub(crate) const DEFAULT: Options =
+        Options { mode: 0o644, create_parents: true, sync: true, remove_on_release: true, wait: Wait::Never };
+
+    /// The permission bits of a file that is created, less the umask: by default `0o644`. Bits beyond `0o777` are
+    /// ignored. A file that is there keeps its own.
+    ///
+    /// Whoever may open the file, even only to read it, can lock it, and so keep the name from you: leave away what
+    /// strangers need not read. [`signal`](crate::signal()) does not trust a file that everybody can write.
+    pub const fn mode(self, mode: u32) -> Options {
+        Options { mode: (mode & 0o777) as u16, ..self }
+    }
+
+    /// Whether missing parent directories are made, with `0o755` less the umask: by default yes. They stay.
+    pub const fn create_parents(self, create: bool) -> Options {
+        Options { create_parents: create, ..self }
+    }
+
+    /// Whether the stamp is flushed with fsync(2): by default yes. Without it a power cut may leave an empty file or
+    /// an older claim behind. No lock is left either way.
+    pub const fn sync(self, sync: bool) -> Options {
+        Options { sync, ..self }
+    }
+
+    /// Whether a release removes the file (the default) or leaves it behind, empty.
+    pub const fn remove_on_release(self, remove: bool) -> Options {
+        Options { remove_on_release: remove, ..self }
+    }
+
+    /// How long to wait for a name that another process holds: by default [`Wait::Never`].
+    pub const fn wait(self, wait: Wait) -> Options {
+        Options { wait, ..self }
+    }
+
+    /// Takes the name, as [`PidLock::acquire`] does, with these options.
+    ///
+    /// # Errors
+    /// Those of [`PidLock::acquire`]; [`Error::AlreadyLocked`] after the wait.
+    pub fn acquire(self, path: impl AsPath) -> Result<PidLock, Error> {
+        PidLock::acquire_with(path.bytes(Seal), self)
+    }
+}

@@ -1,0 +1,133 @@
+//! A process seen from outside: is it alive, sleep until it ends, signal it.
+
+#[cfg(pidfd)]
+use crate::fd::{AsFd, OwnedFd};
+use crate::{
+    error::{Errno, Error},
+    pid::Pid,
+    signal::Signal,
+    sys::{self, FileId},
+};
+#[cfg(proc)]
+use crate::{fd::BorrowedFd, path::Text, pid::STAMP_MAX};
+#[cfg(proc)]
+use core::ffi::CStr;
+
+/// A process that was alive when it was found.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: Pid,
+    /// Stays with the process when its number is given to another. None where the kernel has no pidfds.
+    #[cfg(pidfd)]
+    pidfd: Option<OwnedFd>,
+}
+
+impl Process {
+    /// The living process with this number; none if it is dead, also if nobody has waited for it yet.
+    #[cfg(pidfd)]
+    pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Error> {
+        let pidfd = match sys::pidfd_open(pid.get()) {
+            Ok(pidfd) if sys::ends_within(pidfd.as_fd(), 0) => return Ok(None),
+            Ok(pidfd) => Some(pidfd),
+            Err(error) => match error.errno() {
+                // Before Linux 5.3, or forbidden by seccomp.
+                Some(Errno::NotImplemented | Errno::NotPermitted) => None,
+                // EINVAL: the number of a thread that does not lead a process.
+                Some(Errno::NoProcess | Errno::Invalid | Errno::NotFound) => return Ok(None),
+                _ => return Err(error),
+            },
+        };
+        Ok((pidfd.is_some() || exists(pid)).then_some(Process { pid, pidfd }))
+    }
+
+    #[cfg(not(pidfd))]
+    pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Error> {
+        Ok(exists(pid).then_some(Process { pid }))
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sleeps for so many nanoseconds, or until the process ends, or until a signal handler has run.
+    pub(crate) fn sleep(&self, nanoseconds: u64) {
+        #[cfg(pidfd)]
+        if let Some(pidfd) = &self.pidfd {
+            sys::ends_within(pidfd.as_fd(), nanoseconds);
+            return;
+        }
+        sys::sleep(nanoseconds);
+    }
+
+    /// Who owns the process, and whether it has locked this file, as far as /proc tells.
+    #[cfg(proc)]
+    pub(crate) fn holding(&self, file: FileId) -> (Option<u32>, Option<bool>) {
+        // Open, it stays with the process when its number is given to another.
+        let (digits, length) = self.pid.stamp::<STAMP_MAX>();
+        let directory = match Text::<32>::new(&[b"/proc/", digits.get(..length - 1).unwrap_or_default()]) {
+            Ok(path) => sys::openat(sys::CWD, path.as_c_str(), sys::DIRECTORY, 0),
+            Err(error) => Err(error),
+        };
+        let Ok(directory) = directory else { return (None, None) };
+        let owner = sys::fstat(directory.as_fd()).ok().map(|status| status.owner);
+        (owner, has_locked(directory.as_fd(), file).ok())
+    }
+
+    #[cfg(not(proc))]
+    pub(crate) fn holding(&self, _: FileId) -> (Option<u32>, Option<bool>) {
+        (None, None)
+    }
+
+    /// Sends the signal to this process; by number only where there are no pidfds.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
+        #[cfg(pidfd)]
+        if let Some(pidfd) = &self.pidfd {
+            return sys::pidfd_send_signal(pidfd.as_fd(), signal.number());
+        }
+        sys::kill(self.pid.get(), signal.number())
+    }
+}
+
+/// Whether any process, also one that nobody has waited for yet, has this number. Asking needs no permission.
+fn exists(pid: Pid) -> bool {
+    !matches!(sys::kill(pid.get(), 0), Err(error) if error.errno() == Some(Errno::NoProcess))
+}
+
+/// Whether the process of this directory of /proc has an open file that is this one, with an exclusive lock on it:
+/// `fd` leads to the files, and `fdinfo` tells the locks, as in `lock: 1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0 EOF`.
+#[cfg(proc)]
+fn has_locked(process: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
+    let files = sys::openat(process, c"fd", sys::LISTING, 0)?;
+    let infos = sys::openat(process, c"fdinfo", sys::DIRECTORY, 0)?;
+    let mut buffer = [0; 1024];
+    loop {
+        let mut entries = sys::entries(files.as_fd(), &mut buffer)?;
+        if entries.is_empty() {
+            return Ok(false);
+        }
+        while let Some((name, rest)) = next_entry(entries) {
+            entries = rest;
+            if sys::fstatat(files.as_fd(), name, true).is_ok_and(|status| status.id == file) {
+                let info = sys::openat(infos.as_fd(), name, sys::READ, 0)?;
+                let mut text = [0; 512];
+                let text = sys::read_head(info.as_fd(), &mut text)?;
+                if holds(text, b"FLOCK ") && holds(text, b" WRITE ") {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+/// The name in a `struct linux_dirent64` (getdents64(2)), and the entries after it.
+#[cfg(proc)]
+fn next_entry(entries: &[u8]) -> Option<(&CStr, &[u8])> {
+    let length = u16::from_ne_bytes([*entries.get(16)?, *entries.get(17)?]);
+    let (entry, rest) = entries.split_at_checked(length.into())?;
+    Some((CStr::from_bytes_until_nul(entry.get(19..)?).ok()?, rest))
+}
+
+#[cfg(proc)]
+fn holds(text: &[u8], words: &[u8]) -> bool {
+    text.windows(words.len()).any(|window| window == words)
+}
