@@ -1,0 +1,214 @@
+//! Looking from outside: who holds a name, signal it, wait until it lets go.
+
+use crate::{
+    AsPath, Wait,
+    contention::{self, Patience},
+    error::{Errno, Error},
+    fd::{AsFd, OwnedFd},
+    path::Seal,
+    pid::Pid,
+    place::{self, Place},
+    process::Process,
+    signal::Signal,
+    sys::{self, Kind},
+};
+
+/// What [`probe`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// There is no file.
+    Absent,
+    /// There is a file, and nobody holds it.
+    Free {
+        /// What it claims: the process that died without releasing it, as a rule.
+        stale: Option<Pid>,
+    },
+    /// Somebody holds it.
+    Held {
+        /// The process that the file names, if it is alive; see [`Error::AlreadyLocked`].
+        holder: Option<Pid>,
+    },
+}
+
+/// The claim in an open PID file: the number in its first line, 1..=2147483647, or `None` if there is none.
+///
+/// Reads at most 64 bytes from the head of the file and leaves the file offset alone. A claim is only a claim: whether
+/// that process holds the lock, or lives, [`probe`] can tell.
+///
+/// # Errors
+/// [`Error::Sys`] if `pread` fails: `fd` is not open for reading, or is a pipe or a directory.
+pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
+    place::claim(fd.as_fd())
+}
+
+/// The claim in the PID file at `path`, or `None` where there is no file or no valid claim.
+///
+/// # Errors
+/// [`Error::InvalidPath`]; [`Error::NotAPidFile`] for anything but a regular file, and without waiting for a FIFO;
+/// [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
+pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
+    let Some(place) = directory(path.bytes(Seal))? else { return Ok(None) };
+    let Some(file) = place.open_existing(sys::READ)? else { return Ok(None) };
+    if sys::fstat(file.as_fd())?.regular { place::claim(file.as_fd()) } else { Err(Error::NotAPidFile) }
+}
+
+/// Who holds the name. Never creates, writes or removes anything.
+///
+/// Asks with a shared lock, held for an instant, which starters see through: [`PidLock::acquire`](crate::PidLock::acquire).
+/// The answer may be old when it arrives; to act on it, [`acquire`](crate::PidLock::acquire) or [`signal`].
+///
+/// # Errors
+/// Those of [`read_pid_from`]; [`Error::Sys`] if `flock` fails; [`Error::Replaced`] if the file was replaced a hundred
+/// times while we looked.
+///
+/// # Platform-specific behavior
+/// Calls `openat`, `flock`, `fstat`, `fstatat`, `pread`, and for the holder `pidfd_open` and `ppoll`, or `kill`.
+pub fn probe(path: impl AsPath) -> Result<State, Error> {
+    let mut patience = Patience::new(Wait::Never)?;
+    let Some(place) = directory(path.bytes(Seal))? else { return Ok(State::Absent) };
+    loop {
+        let Some(file) = place.open_existing(sys::READ)? else { return Ok(State::Absent) };
+        match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
+            Ok(Some(_)) => return Ok(State::Free { stale: place::claim(file.as_fd())? }),
+            Ok(None) => patience.turn()?,
+            Err(Error::AlreadyLocked { holder }) => return Ok(State::Held { holder }),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until nobody holds the name: the file is free, or gone.
+///
+/// What is said of sleeping at [`Wait`] holds here, too. A successor that takes the name at once is waited for as well;
+/// to wait for one holder, see [`Holder::wait`].
+///
+/// # Errors
+/// [`Error::AlreadyLocked`] when the time is over; those of [`probe`].
+pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
+    let mut patience = Patience::new(wait)?;
+    let Some(place) = directory(path.bytes(Seal))? else { return Ok(()) };
+    loop {
+        let Some(file) = place.open_existing(sys::READ)? else { return Ok(()) };
+        if contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience)?.is_some() {
+            return Ok(());
+        }
+        patience.turn()?;
+    }
+}
+
+/// Sends a signal to the process that holds the name, or to nobody: [`Holder::find`] and [`Holder::signal`] in one.
+///
+/// Returns the process that was signalled.
+///
+/// # Errors
+/// Those of the two.
+pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
+    let holder = Holder::find(path)?;
+    holder.signal(signal)?;
+    Ok(holder.pid())
+}
+
+/// One holder of a name, to signal it, and to wait until it has let go: this one, never its successor.
+///
+/// Keeps the file and the process open, so that neither a new file at the path nor a new process of the same number is
+/// taken for the old one. Closed on drop and by `exec`.
+#[derive(Debug)]
+pub struct Holder {
+    place: Place,
+    file: OwnedFd,
+    process: Process,
+}
+
+impl Holder {
+    /// The process that holds the name at `path`.
+    ///
+    /// # Errors
+    /// - [`Error::NotLocked`]: there is no file, or nobody holds it.
+    /// - [`Error::AlreadyLocked`] with no holder: it is held, but does not name a living process.
+    /// - [`Error::InvalidPath`], [`Error::NotAPidFile`], [`Error::Replaced`], [`Error::Sys`]: as for [`probe`].
+    pub fn find(path: impl AsPath) -> Result<Holder, Error> {
+        let mut patience = Patience::new(Wait::Never)?;
+        let place = directory(path.bytes(Seal))?.ok_or(Error::NotLocked)?;
+        loop {
+            let file = place.open_existing(sys::READ)?.ok_or(Error::NotLocked)?;
+            match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
+                Ok(Some(_)) => return Err(Error::NotLocked),
+                Ok(None) => patience.turn()?,
+                Err(Error::AlreadyLocked { holder: Some(pid) }) => {
+                    let process = Process::find(pid)?.ok_or(Error::AlreadyLocked { holder: None })?;
+                    return Ok(Holder { place, file, process });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// Sends it a signal, or nobody. Signal 0 only checks.
+    ///
+    /// A recycled PID or a planted file must not cost another process its life. So, immediately before: the file is
+    /// still locked, still claims this process, and is still the one at the path; it is not world-writable; its owner is
+    /// root, or the user we are, or owns the process, since *a PID file may direct a signal only at a process that its
+    /// owner could have signalled*; and, where /proc tells, the process has that very lock. The signal goes through a
+    /// pidfd, which stays with the process when its number is given to another.
+    ///
+    /// # Errors
+    /// - [`Error::NotLocked`]: it has let go, or has died.
+    /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of a process that cannot be named.
+    /// - [`Error::Replaced`]: the path leads to another file.
+    /// - [`Error::Untrusted`]: see above.
+    /// - [`Error::Sys`]: most often `NotPermitted`, from `pidfd_send_signal` or `kill`.
+    ///
+    /// # Platform-specific behavior
+    /// Without pidfds (before Linux 5.3, other systems, or forbidden by seccomp) it is `kill`, right after the checks.
+    /// Without /proc, or where it hides the process from us, the last check is left out, and a file that is neither
+    /// root's nor ours is not trusted.
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.check()?;
+        match self.process.signal(signal) {
+            Err(error) if error.errno() == Some(Errno::NoProcess) => Err(Error::NotLocked),
+            result => result,
+        }
+    }
+
+    /// Waits until it has let go, by releasing or by dying.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.
+    pub fn wait(&self, wait: Wait) -> Result<(), Error> {
+        let mut patience = Patience::new(wait)?;
+        while !contention::is_free(self.file.as_fd())? {
+            if place::claim(self.file.as_fd())?.is_some_and(|claim| claim != self.pid()) {
+                return Ok(()); // a successor has it, on the same file
+            }
+            patience.look(self.file.as_fd(), Kind::Shared)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if contention::is_free(self.file.as_fd())? || place::claim(self.file.as_fd())? != Some(self.pid()) {
+            return Err(Error::NotLocked);
+        }
+        let status = self.place.identify(self.file.as_fd())?.ok_or(Error::Replaced)?;
+        let (owner, locked) = self.process.holding(status.id);
+        let entitled = status.owner == 0 || status.owner == sys::geteuid() || owner == Some(status.owner);
+        if status.world_writable || !entitled {
+            return Err(Error::Untrusted);
+        }
+        if locked == Some(false) { Err(Error::AlreadyLocked { holder: None }) } else { Ok(()) }
+    }
+}
+
+/// The place of the path, if there is such a directory.
+fn directory(path: &[u8]) -> Result<Option<Place>, Error> {
+    match Place::open(path, false) {
+        Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
+        result => result.map(Some),
+    }
+}

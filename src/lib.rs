@@ -1,0 +1,46 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+// From the front to the floor: each uses only what stands below it.
+#[forbid(unsafe_code)]
+mod contention;
+#[forbid(unsafe_code)]
+mod error;
+#[allow(unsafe_code)]
+mod fd;
+#[forbid(unsafe_code)]
+mod holder;
+#[forbid(unsafe_code)]
+mod lock;
+#[forbid(unsafe_code)]
+mod options;
+#[forbid(unsafe_code)]
+mod path;
+#[forbid(unsafe_code)]
+mod pid;
+#[forbid(unsafe_code)]
+mod place;
+#[forbid(unsafe_code)]
+mod process;
+#[forbid(unsafe_code)]
+mod signal;
+#[allow(unsafe_code)]
+mod sys;
+
+pub use error::{Call, Errno, Error};
+pub use fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+pub use holder::{Holder, State, probe, read_pid, read_pid_from, signal, wait_released};
+pub use lock::PidLock;
+pub use options::{Options, Wait};
+pub use path::AsPath;
+pub use pid::Pid;
+pub use signal::Signal;
+
+/// What the command next door needs of the system, and no library should offer: not part of the public face.
+#[doc(hidden)]
+pub mod command {
+    pub use crate::sys::{Arguments, OnFileSizeSignal, Stream};
+}
