@@ -1,0 +1,103 @@
+//! One line of text, made without `core::fmt`.
+
+use core::ffi::CStr;
+use pidflock::{Error, Pid, command::Stream};
+
+/// Room for the longest path and a message.
+const ROOM: usize = 4096 + 256;
+
+/// A line of at most so many bytes; what does not fit is left away.
+pub(crate) struct Line {
+    bytes: [u8; ROOM],
+    length: usize,
+}
+
+impl Line {
+    /// A message: `pidflock: `
+    pub(crate) fn new() -> Line {
+        let mut line = Line::empty();
+        line.text("pidflock: ");
+        line
+    }
+
+    /// A message about a file: `pidflock: /run/x.pid: `
+    pub(crate) fn about(file: &CStr) -> Line {
+        let mut line = Line::new();
+        line.bytes(file.to_bytes()).text(": ");
+        line
+    }
+
+    pub(crate) fn empty() -> Line {
+        Line { bytes: [0; ROOM], length: 0 }
+    }
+
+    pub(crate) fn text(&mut self, text: &str) -> &mut Line {
+        self.bytes(text.as_bytes())
+    }
+
+    /// What others wrote: control characters become `?`, so that a line stays one, and a terminal as it is.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Line {
+        let room = self.bytes.iter_mut().skip(self.length);
+        for (to, from) in room.zip(bytes) {
+            *to = if from.is_ascii_control() { b'?' } else { *from };
+            self.length += 1;
+        }
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: u32) -> &mut Line {
+        let mut digits = [b'0'; 10];
+        let mut rest = number;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        let zeros = digits.iter().take(9).take_while(|digit| **digit == b'0').count();
+        self.bytes(digits.get(zeros..).unwrap_or_default())
+    }
+
+    pub(crate) fn process(&mut self, pid: Pid) -> &mut Line {
+        self.text("process ").number(pid.as_u32())
+    }
+
+    pub(crate) fn waiting_for(&mut self, holder: Option<Pid>) -> &mut Line {
+        match holder {
+            Some(pid) => self.text("waiting for ").process(pid),
+            None => self.text("waiting for a process that cannot be named"),
+        }
+    }
+
+    pub(crate) fn error(&mut self, error: Error) -> &mut Line {
+        let (words, number) = error.words();
+        for word in words {
+            self.text(word);
+        }
+        if let Some(number) = number {
+            self.number(number);
+        }
+        self
+    }
+
+    /// Ends the line and prints it.
+    pub(crate) fn send(&mut self, stream: Stream) -> Result<(), Error> {
+        self.length = self.length.min(ROOM - 1);
+        for end in self.bytes.iter_mut().skip(self.length).take(1) {
+            *end = b'\n';
+        }
+        send(stream, self.bytes.get(..=self.length).unwrap_or_default())
+    }
+
+    /// Ends the line and prints it to standard error. If that fails, there is nowhere left to say so.
+    pub(crate) fn complain(&mut self) {
+        let _nowhere_to_say_so = self.send(Stream::Err);
+    }
+}
+
+/// Writes all of it.
+pub(crate) fn send(stream: Stream, mut bytes: &[u8]) -> Result<(), Error> {
+    while !bytes.is_empty() {
+        let written = stream.write(bytes)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The command: its subcommands, its exit codes, and how it says that something failed.
+
+mod line;
+mod run;
+mod status;
+mod stop;
+mod words;
+
+use core::ffi::CStr;
+use line::Line;
+use pidflock::{
+    Call, Errno, Error,
+    command::{Arguments, Stream},
+};
+use words::Words;
+
+/// Exit codes, by the numbers of sysexits(3), of a shell (126, 127), and of the LSB for `status`.
+pub(crate) mod exit {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const USAGE: u8 = 64;
+    pub(crate) const SYSTEM: u8 = 71;
+    pub(crate) const HELD: u8 = 75;
+    pub(crate) const CANNOT_EXECUTE: u8 = 126;
+    pub(crate) const NO_COMMAND: u8 = 127;
+    pub(crate) const STATUS_STALE: u8 = 1;
+    pub(crate) const STATUS_ABSENT: u8 = 3;
+    pub(crate) const STATUS_UNKNOWN: u8 = 4;
+}
+
+const HELP: &str = "\
+One process owns a name: flock(2) on a PID file.
+
+usage: pidflock run [-w | -t SECONDS] [-m MODE] PIDFILE COMMAND [ARG...]
+       pidflock status PIDFILE
+       pidflock signal [-s SIGNAL] PIDFILE
+       pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
+       pidflock wait [-t SECONDS] PIDFILE
+
+run      lock PIDFILE, write the PID into it, and become COMMAND: the name is
+         taken for as long as COMMAND lives. Without -w and -t it does not wait.
+status   print the PID of the holder
+signal   send a signal (TERM) to the holder, and never to anybody else
+stop     send a signal (TERM), then wait until the holder has let go
+wait     wait until nobody holds PIDFILE
+
+-w          wait, for as long as it takes
+-t SECONDS  wait that long at most, 0.5 for half a second; stop: 10
+-m MODE     permissions of a new PIDFILE, octal; 644
+-s SIGNAL   HUP, SIGHUP or 1; 0 only checks
+-k          after the wait, send KILL and wait once more
+-h, --help; -V, --version
+
+exit: 0 done; 64 wrong usage; 71 a system call failed, nobody to signal, or a
+file not to be trusted; 75 held by another (run), still held (stop, wait).
+run ends as COMMAND does, 126 if it cannot be executed, 127 if there is none.
+status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.
+";
+
+/// Why a subcommand ends without having done its work.
+pub(crate) enum Failure {
+    /// It was called wrongly: what is wrong, and the word that is.
+    Usage(&'static str, &'static [u8]),
+    /// An operation on this file failed.
+    At(&'static CStr, Error),
+    /// The help was asked for.
+    Help,
+}
+
+/// Runs the subcommand that the arguments name, and returns the exit code.
+pub(crate) fn main(mut arguments: Arguments) -> u8 {
+    arguments.next(); // the name of the command
+    let subcommand = arguments.next().map_or(&b""[..], CStr::to_bytes);
+    let words = Words::new(arguments);
+    let done = match subcommand {
+        b"run" => run::run(words),
+        b"status" => status::status(words),
+        b"signal" => stop::signal(words),
+        b"stop" => stop::stop(words),
+        b"wait" => stop::wait(words),
+        b"-h" | b"--help" => Err(Failure::Help),
+        b"-V" | b"--version" => print(concat!("pidflock ", env!("CARGO_PKG_VERSION"), "\n")),
+        b"" => Err(Failure::Usage("a subcommand is missing", b"")),
+        word => Err(Failure::Usage("no such subcommand", word)),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => fail(failure),
+    }
+}
+
+fn fail(failure: Failure) -> u8 {
+    match failure {
+        Failure::Usage(reason, word) => {
+            let mut line = Line::new();
+            line.text(reason);
+            if !word.is_empty() {
+                line.text(": ").bytes(word);
+            }
+            line.text("; try 'pidflock --help'").complain();
+            exit::USAGE
+        }
+        Failure::At(file, error) => {
+            Line::about(file).error(error).complain();
+            match error {
+                Error::AlreadyLocked { .. } => exit::HELD,
+                Error::InvalidPath => exit::USAGE,
+                Error::Sys { call: Call::Exec, errno: Errno::NotFound } => exit::NO_COMMAND,
+                Error::Sys { call: Call::Exec, .. } => exit::CANNOT_EXECUTE,
+                _ => exit::SYSTEM,
+            }
+        }
+        Failure::Help => print(HELP).unwrap_or_else(fail),
+    }
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> Result<u8, Failure> {
+    line::send(Stream::Out, text.as_bytes()).map_err(|error| Failure::At(c"standard output", error))?;
+    Ok(exit::OK)
+}

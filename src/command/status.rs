@@ -1,0 +1,42 @@
+//! `pidflock status`: who holds it, with the exit codes of an LSB init script.
+
+use super::{Failure, Line, Words, exit};
+use pidflock::{State, command::Stream};
+
+/// Prints the holder's PID to standard output, and all other answers to standard error.
+pub(crate) fn status(mut words: Words) -> Result<u8, Failure> {
+    words.option("", "")?;
+    let pidfile = words.only_pidfile()?;
+    let mut line = Line::about(pidfile);
+    let code = match pidflock::probe(pidfile) {
+        Ok(State::Held { holder: Some(pid) }) => match Line::empty().number(pid.as_u32()).send(Stream::Out) {
+            Ok(()) => return Ok(exit::OK),
+            Err(error) => {
+                line.error(error);
+                exit::STATUS_UNKNOWN
+            }
+        },
+        Ok(State::Held { holder: None }) => {
+            line.text("locked by a process that cannot be named");
+            exit::OK
+        }
+        Ok(State::Free { stale: Some(pid) }) => {
+            line.text("not locked; left behind by ").process(pid);
+            exit::STATUS_STALE
+        }
+        Ok(State::Free { stale: None }) => {
+            line.text("not locked");
+            exit::STATUS_STALE
+        }
+        Ok(State::Absent) => {
+            line.text("no such file");
+            exit::STATUS_ABSENT
+        }
+        Err(error) => {
+            line.error(error);
+            exit::STATUS_UNKNOWN
+        }
+    };
+    line.complain();
+    Ok(code)
+}

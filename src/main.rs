@@ -1,0 +1,43 @@
+//! The command `pidflock`: where C's `main` hands over its arguments, and nothing else.
+//!
+//! The same entry serves every build. Without `std`, in release, it holds no panic, no allocator and no `core::fmt`.
+#![no_std]
+#![no_main]
+
+#[cfg(any(feature = "std", panic = "unwind"))]
+extern crate std; // for its panic handler alone
+
+#[forbid(unsafe_code)]
+mod command;
+
+use core::ffi::{c_char, c_int};
+use pidflock::command::Arguments;
+
+#[link(name = "c")]
+#[allow(unsafe_code)]
+unsafe extern "C" {}
+
+#[unsafe(no_mangle)]
+#[allow(unsafe_code)]
+extern "C" fn main(_count: c_int, arguments: *const *const c_char) -> c_int {
+    // SAFETY: the C library calls this, once, with the arguments of the program.
+    let arguments = unsafe { Arguments::new(arguments) };
+    command::main(arguments).into()
+}
+
+/// Is never linked: in a release build it calls what does not exist, so that a panic that can be reached is an error of
+/// the linker. In a development build, where arithmetic is checked, it stands still.
+#[cfg(not(any(feature = "std", panic = "unwind")))]
+#[panic_handler]
+#[allow(unsafe_code)]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    #[cfg(not(debug_assertions))]
+    {
+        unsafe extern "C" {
+            safe fn a_panic_can_be_reached() -> !;
+        }
+        a_panic_can_be_reached()
+    }
+    #[cfg(debug_assertions)]
+    loop {}
+}
