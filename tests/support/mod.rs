@@ -1,0 +1,188 @@
+//! What the tests share: a directory of their own, forked children, and pipes over which processes meet.
+#![allow(dead_code, reason = "every test file uses a part")]
+
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+/// A directory that goes away with its owner, and the right to run alone.
+///
+/// Tests of one file run one at a time: a forked child has copies of all descriptors of the whole process, and would
+/// keep the locks of another test.
+pub struct Scratch {
+    pub directory: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static ALONE: Mutex<()> = Mutex::new(());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("pidflock-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        Scratch { directory, _alone: alone }
+    }
+
+    /// A path in it. Leaked, so that children, threads and both feature sets can have it as a plain `&str`.
+    pub fn path(&self, name: &str) -> &'static str {
+        self.directory.join(name).into_os_string().into_string().unwrap().leak()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Exit(i32),
+    Signal(i32),
+}
+
+/// What a panicking child exits with.
+pub const PANICKED: i32 = 101;
+
+/// A forked child. Killed and waited for on drop.
+pub struct Child {
+    pub pid: i32,
+    ended: bool,
+}
+
+/// Forks a child that runs `work` and exits with what it returns, without unwinding into the test.
+pub fn fork(work: impl FnOnce() -> i32) -> Child {
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
+            unsafe { libc::_exit(code) }
+        }
+        pid => Child { pid, ended: false },
+    }
+}
+
+impl Child {
+    pub fn kill(&self, signal: i32) {
+        assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0, "kill: {}", io::Error::last_os_error());
+    }
+
+    pub fn wait(mut self) -> End {
+        self.ended = true;
+        wait_for(self.pid)
+    }
+
+    /// Kills it, and returns once it is dead and gone.
+    pub fn kill_and_wait(self) {
+        self.kill(libc::SIGKILL);
+        self.wait();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.ended {
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            wait_for(self.pid);
+        }
+    }
+}
+
+/// Waits for one child.
+pub fn wait_for(pid: i32) -> End {
+    let mut status = 0;
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {
+        let error = io::Error::last_os_error();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted, "waitpid: {error}");
+    }
+    if libc::WIFEXITED(status) { End::Exit(libc::WEXITSTATUS(status)) } else { End::Signal(libc::WTERMSIG(status)) }
+}
+
+/// A pipe: processes wait for each other with it, and pass numbers.
+pub struct Pipe {
+    read: i32,
+    write: i32,
+}
+
+impl Pipe {
+    pub fn new() -> Pipe {
+        let mut ends = [0; 2];
+        assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+        Pipe { read: ends[0], write: ends[1] }
+    }
+
+    pub fn send(&self, number: i32) {
+        let bytes = number.to_ne_bytes();
+        assert_eq!(unsafe { libc::write(self.write, bytes.as_ptr().cast(), 4) }, 4);
+    }
+
+    /// The next number. Panics if none comes within ten seconds, so that a lost process is a failure and no hang.
+    pub fn receive(&self) -> i32 {
+        self.receive_within(10_000).expect("nobody has sent anything for ten seconds")
+    }
+
+    pub fn receive_within(&self, milliseconds: i32) -> Option<i32> {
+        let mut entry = libc::pollfd { fd: self.read, events: libc::POLLIN, revents: 0 };
+        while unsafe { libc::poll(&raw mut entry, 1, milliseconds) } == -1 {}
+        let mut bytes = [0; 4];
+        let arrived = entry.revents & libc::POLLIN != 0;
+        (arrived && unsafe { libc::read(self.read, bytes.as_mut_ptr().cast(), 4) } == 4)
+            .then(|| i32::from_ne_bytes(bytes))
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        unsafe { libc::close(self.read) };
+        unsafe { libc::close(self.write) };
+    }
+}
+
+/// The numbers of all open descriptors of this process.
+pub fn descriptors() -> Vec<i32> {
+    let numbers = fs::read_dir("/proc/self/fd").unwrap();
+    let mut numbers: Vec<i32> =
+        numbers.filter_map(|entry| entry.unwrap().file_name().into_string().unwrap().parse().ok()).collect();
+    numbers.retain(|number| unsafe { libc::fcntl(*number, libc::F_GETFD) } != -1); // not the listing's own
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Whether some other open file has the lock on this one, by asking the kernel and not the crate.
+pub fn is_locked(path: impl AsRef<Path>) -> bool {
+    use std::os::fd::AsRawFd;
+    let file = fs::File::open(path).unwrap();
+    let asked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
+    asked == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK)
+}
+
+/// The command under test.
+pub fn pidflock() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_pidflock"))
+}
+
+pub fn is_root() -> bool {
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Says that a test could not do its work here, and why. `ci/check` counts these lines, and CI allows none.
+pub fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+/// In a forked child: a mount namespace of its own, in which nothing it mounts is seen by others. Needs root.
+pub fn private_mounts() -> bool {
+    let root = c"/".as_ptr();
+    unsafe { libc::unshare(libc::CLONE_NEWNS) == 0 }
+        && unsafe { libc::mount(std::ptr::null(), root, std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) == 0 }
+}
