@@ -73,6 +73,11 @@ pub fn fork(work: impl FnOnce() -> i32) -> Child {
 }
 
 impl Child {
+    /// A child that was forked elsewhere.
+    pub fn of(pid: i32) -> Child {
+        Child { pid, ended: false }
+    }
+
     pub fn kill(&self, signal: i32) {
         assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0, "kill: {}", io::Error::last_os_error());
     }
@@ -182,7 +187,7 @@ pub fn skip(reason: &str) {
 
 /// In a forked child: a mount namespace of its own, in which nothing it mounts is seen by others. Needs root.
 pub fn private_mounts() -> bool {
-    let root = c"/".as_ptr();
-    unsafe { libc::unshare(libc::CLONE_NEWNS) == 0 }
-        && unsafe { libc::mount(std::ptr::null(), root, std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null()) == 0 }
+    let none = std::ptr::null();
+    let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+    unshared && unsafe { libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) } == 0
 }
