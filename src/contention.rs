@@ -63,26 +63,30 @@ impl Patience {
         // A claim beside a shared lock is stale. The one of a dead process is, too: its successor has yet to stamp.
         let holder = if shared { None } else { holder(file) };
         let refused = Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) };
-        let pause = match self.until {
+        self.turns = 0;
+        let left = match self.until {
             Until::Released => return sys::lock(file, kind),
-            Until::Deadline(deadline) => {
-                let left = deadline.saturating_sub(sys::now()?);
-                if left == 0 {
-                    return Err(refused);
-                }
-                if holder.is_some() {
-                    self.looks = self.looks.max(MOST_DOUBLINGS); // it holds for good, not for an instant
-                }
-                left.min(self.pause(MOST_DOUBLINGS_WAITING))
-            }
-            Until::Sure => {
-                if holder.is_some() || self.looks >= if shared { LOOKS_AT_SHARED } else { LOOKS_AT_NOBODY } {
-                    return Err(refused);
-                }
-                self.pause(MOST_DOUBLINGS)
-            }
+            Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
+            Until::Sure => 0,
         };
-        (self.looks, self.turns) = (self.looks.saturating_add(1), 0);
+        // Without time to wait, only a shared lock and an unnamed holder are worth another look; and with a deadline,
+        // which is to be kept, only a shared lock, since nobody holds the name.
+        let looks = match self.until {
+            _ if shared => LOOKS_AT_SHARED,
+            Until::Sure if holder.is_none() => LOOKS_AT_NOBODY,
+            _ => 0,
+        };
+        if left == 0 && self.looks >= looks {
+            return Err(refused);
+        }
+        if left > 0 && holder.is_some() {
+            self.looks = self.looks.max(MOST_DOUBLINGS); // it holds for good, not for an instant
+        }
+        let pause = match left {
+            0 => self.pause(MOST_DOUBLINGS),
+            left => left.min(self.pause(MOST_DOUBLINGS_WAITING)),
+        };
+        self.looks = self.looks.saturating_add(1);
         match holder {
             Some(process) => process.sleep(pause),
             None => sys::sleep(pause),

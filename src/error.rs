@@ -92,13 +92,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, number) = self.words();
-        for word in words {
-            f.write_str(word)?;
-        }
-        match number {
-            Some(number) => fmt::Display::fmt(&number, f),
-            None => Ok(()),
-        }
+        print(f, &words, number)
     }
 }
 
@@ -117,58 +111,34 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// The system call that failed, by the name of its manual page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "each is the call of that name")]
-pub enum Call {
-    ClockGettime,
-    Exec,
-    Fcntl,
-    Flock,
-    Fstat,
-    Fstatat,
-    Fsync,
-    Ftruncate,
-    Getdents64,
-    Getpid,
-    Kill,
-    Mkdirat,
-    Openat,
-    PidfdOpen,
-    PidfdSendSignal,
-    Pread,
-    Pwrite,
-    Unlinkat,
-    Write,
+/// An enum whose variants are listed once, each with the name of its manual page.
+macro_rules! calls {
+    ($($variant:ident $name:literal,)*) => {
+        /// The system call that failed, by the name of its manual page.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Call {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        impl Call {
+            /// The name of its manual page: `"openat"`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Call::$variant => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Call {
-    /// The name of its manual page: `"openat"`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Call::ClockGettime => "clock_gettime",
-            Call::Exec => "exec",
-            Call::Fcntl => "fcntl",
-            Call::Flock => "flock",
-            Call::Fstat => "fstat",
-            Call::Fstatat => "fstatat",
-            Call::Fsync => "fsync",
-            Call::Ftruncate => "ftruncate",
-            Call::Getdents64 => "getdents64",
-            Call::Getpid => "getpid",
-            Call::Kill => "kill",
-            Call::Mkdirat => "mkdirat",
-            Call::Openat => "openat",
-            Call::PidfdOpen => "pidfd_open",
-            Call::PidfdSendSignal => "pidfd_send_signal",
-            Call::Pread => "pread",
-            Call::Pwrite => "pwrite",
-            Call::Unlinkat => "unlinkat",
-            Call::Write => "write",
-        }
-    }
+#[rustfmt::skip]
+calls! {
+    ClockGettime "clock_gettime", Exec "exec", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
+    Fsync "fsync", Ftruncate "ftruncate", Getdents64 "getdents64", Getpid "getpid", Kill "kill", Mkdirat "mkdirat",
+    Openat "openat", PidfdOpen "pidfd_open", PidfdSendSignal "pidfd_send_signal", Ppoll "ppoll", Pread "pread",
+    Pwrite "pwrite", Unlinkat "unlinkat", Write "write",
 }
 
 impl fmt::Display for Call {
@@ -177,119 +147,83 @@ impl fmt::Display for Call {
     }
 }
 
-/// What the kernel said (errno(3)): the answers that a caller can act on by name, and [`Errno::Other`] for the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Errno {
-    /// `EACCES`
-    PermissionDenied,
-    /// `EBADF`
-    BadDescriptor,
-    /// `EDQUOT`
-    QuotaExceeded,
-    /// `EEXIST`
-    Exists,
-    /// `EFBIG`: the file-size limit of the process (`RLIMIT_FSIZE`) or of the file system.
-    FileTooLarge,
-    /// `EINVAL`
-    Invalid,
-    /// `EIO`
-    Io,
-    /// `ELOOP`
-    SymbolicLinkLoop,
-    /// `EMFILE`: the descriptor limit of the process.
-    ProcessDescriptors,
-    /// `ENAMETOOLONG`
-    NameTooLong,
-    /// `ENFILE`: the descriptor limit of the system.
-    SystemDescriptors,
-    /// `ENOENT`
-    NotFound,
-    /// `ENOLCK`: no memory for the lock, or a file system that has none.
-    NoLock,
-    /// `ENOMEM`
-    NoMemory,
-    /// `ENOSPC`: no space, or no inode.
-    NoSpace,
-    /// `ENOSYS`
-    NotImplemented,
-    /// `ENOTDIR`
-    NotADirectory,
-    /// `EOPNOTSUPP`
-    NotSupported,
-    /// `EPERM`
-    NotPermitted,
-    /// `EROFS`
-    ReadOnlyFileSystem,
-    /// `ESRCH`
-    NoProcess,
-    /// Any other number, as it is in `errno`.
-    Other(u16),
+/// An enum whose variants are listed once, each with its number and its text.
+macro_rules! errnos {
+    ($($variant:ident $number:ident $text:literal,)*) => {
+        /// What the kernel said (errno(3)): the answers that a caller can act on by name, and [`Errno::Other`] for the
+        /// rest.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Errno {
+            $(#[doc = concat!("`", stringify!($number), "`: ", $text)] $variant,)*
+            /// Any other number, as it is in `errno`.
+            Other(u16),
+        }
+
+        impl Errno {
+            /// The answer for a number of `errno`. One beyond 16 bits, which no kernel has, becomes `Other(u16::MAX)`.
+            #[must_use]
+            pub fn from_raw(raw: i32) -> Errno {
+                match raw {
+                    $(libc::$number => Errno::$variant,)*
+                    _ => Errno::Other(u16::try_from(raw).unwrap_or(u16::MAX)),
+                }
+            }
+
+            /// The number in `errno`.
+            #[must_use]
+            pub fn raw(self) -> i32 {
+                match self {
+                    $(Errno::$variant => libc::$number,)*
+                    Errno::Other(number) => i32::from(number),
+                }
+            }
+
+            fn words(self) -> (&'static str, Option<u32>) {
+                match self {
+                    $(Errno::$variant => ($text, None),)*
+                    Errno::Other(number) => ("error ", Some(u32::from(number))),
+                }
+            }
+        }
+    };
 }
 
-/// Every named answer once, with its number and its text.
 #[rustfmt::skip]
-const NAMED: &[(Errno, i32, &str)] = &[
-    (Errno::PermissionDenied,   libc::EACCES,       "permission denied"),
-    (Errno::BadDescriptor,      libc::EBADF,        "bad file descriptor"),
-    (Errno::QuotaExceeded,      libc::EDQUOT,       "disk quota exceeded"),
-    (Errno::Exists,             libc::EEXIST,       "file exists"),
-    (Errno::FileTooLarge,       libc::EFBIG,        "file too large"),
-    (Errno::Invalid,            libc::EINVAL,       "invalid argument"),
-    (Errno::Io,                 libc::EIO,          "input/output error"),
-    (Errno::SymbolicLinkLoop,   libc::ELOOP,        "too many levels of symbolic links"),
-    (Errno::ProcessDescriptors, libc::EMFILE,       "too many open files"),
-    (Errno::NameTooLong,        libc::ENAMETOOLONG, "file name too long"),
-    (Errno::SystemDescriptors,  libc::ENFILE,       "too many open files in system"),
-    (Errno::NotFound,           libc::ENOENT,       "no such file or directory"),
-    (Errno::NoLock,             libc::ENOLCK,       "no locks available"),
-    (Errno::NoMemory,           libc::ENOMEM,       "cannot allocate memory"),
-    (Errno::NoSpace,            libc::ENOSPC,       "no space left on device"),
-    (Errno::NotImplemented,     libc::ENOSYS,       "function not implemented"),
-    (Errno::NotADirectory,      libc::ENOTDIR,      "not a directory"),
-    (Errno::NotSupported,       libc::EOPNOTSUPP,   "operation not supported"),
-    (Errno::NotPermitted,       libc::EPERM,        "operation not permitted"),
-    (Errno::ReadOnlyFileSystem, libc::EROFS,        "read-only file system"),
-    (Errno::NoProcess,          libc::ESRCH,        "no such process"),
-];
-
-impl Errno {
-    /// The answer for a number of `errno`. A number beyond 16 bits, which no kernel has, becomes `Other(u16::MAX)`.
-    #[must_use]
-    pub fn from_raw(raw: i32) -> Errno {
-        let named = NAMED.iter().find(|(_, number, _)| *number == raw);
-        named.map_or_else(|| Errno::Other(u16::try_from(raw).unwrap_or(u16::MAX)), |(errno, ..)| *errno)
-    }
-
-    /// The number in `errno`.
-    #[must_use]
-    pub fn raw(self) -> i32 {
-        match (self, self.named()) {
-            (Errno::Other(number), _) => i32::from(number),
-            (_, Some((_, number, _))) => *number,
-            (_, None) => 0, // cannot be: every other variant stands in the table, as a test makes sure
-        }
-    }
-
-    fn named(self) -> Option<&'static (Errno, i32, &'static str)> {
-        NAMED.iter().find(|(errno, ..)| *errno == self)
-    }
-
-    fn words(self) -> (&'static str, Option<u32>) {
-        match self {
-            Errno::Other(number) => ("error ", Some(u32::from(number))),
-            _ => (self.named().map_or("", |(.., text)| text), None),
-        }
-    }
+errnos! {
+    PermissionDenied   EACCES       "permission denied",
+    BadDescriptor      EBADF        "bad file descriptor",
+    QuotaExceeded      EDQUOT       "disk quota exceeded",
+    Exists             EEXIST       "file exists",
+    FileTooLarge       EFBIG        "file too large",
+    Invalid            EINVAL       "invalid argument",
+    Io                 EIO          "input/output error",
+    SymbolicLinkLoop   ELOOP        "too many levels of symbolic links",
+    ProcessDescriptors EMFILE       "too many open files",
+    NameTooLong        ENAMETOOLONG "file name too long",
+    SystemDescriptors  ENFILE       "too many open files in system",
+    NotFound           ENOENT       "no such file or directory",
+    NoLock             ENOLCK       "no locks available",
+    NoMemory           ENOMEM       "cannot allocate memory",
+    NoSpace            ENOSPC       "no space left on device",
+    NotImplemented     ENOSYS       "function not implemented",
+    NotADirectory      ENOTDIR      "not a directory",
+    NotSupported       EOPNOTSUPP   "operation not supported",
+    NotPermitted       EPERM        "operation not permitted",
+    ReadOnlyFileSystem EROFS        "read-only file system",
+    NoProcess          ESRCH        "no such process",
 }
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, number) = self.words();
-        f.write_str(text)?;
-        match number {
-            Some(number) => fmt::Display::fmt(&number, f),
-            None => Ok(()),
-        }
+        print(f, &[text], number)
     }
+}
+
+fn print(f: &mut fmt::Formatter<'_>, words: &[&str], number: Option<u32>) -> fmt::Result {
+    for word in words {
+        f.write_str(word)?;
+    }
+    number.map_or(Ok(()), |number| fmt::Display::fmt(&number, f))
 }

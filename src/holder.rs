@@ -12,6 +12,7 @@ use crate::{
     signal::Signal,
     sys::{self, Kind},
 };
+use core::time::Duration;
 
 /// What [`probe`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,17 +65,7 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// # Platform-specific behavior
 /// Calls `openat`, `flock`, `fstat`, `fstatat`, `pread`, and for the holder `pidfd_open` and `ppoll`, or `kill`.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
-    let mut patience = Patience::new(Wait::Never)?;
-    let Some(place) = directory(path.bytes(Seal))? else { return Ok(State::Absent) };
-    loop {
-        let Some(file) = place.open_existing(sys::READ)? else { return Ok(State::Absent) };
-        match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
-            Ok(Some(_)) => return Ok(State::Free { stale: place::claim(file.as_fd())? }),
-            Ok(None) => patience.turn()?,
-            Err(Error::AlreadyLocked { holder }) => return Ok(State::Held { holder }),
-            Err(error) => return Err(error),
-        }
-    }
+    Ok(ask(path.bytes(Seal), Wait::Never)?.map_or(State::Absent, |(.., state)| state))
 }
 
 /// Waits until nobody holds the name: the file is free, or gone.
@@ -85,14 +76,9 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 /// # Errors
 /// [`Error::AlreadyLocked`] when the time is over; those of [`probe`].
 pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
-    let mut patience = Patience::new(wait)?;
-    let Some(place) = directory(path.bytes(Seal))? else { return Ok(()) };
-    loop {
-        let Some(file) = place.open_existing(sys::READ)? else { return Ok(()) };
-        if contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience)?.is_some() {
-            return Ok(());
-        }
-        patience.turn()?;
+    match ask(path.bytes(Seal), wait)? {
+        Some((.., State::Held { holder })) => Err(Error::AlreadyLocked { holder }),
+        _ => Ok(()),
     }
 }
 
@@ -127,20 +113,12 @@ impl Holder {
     /// - [`Error::AlreadyLocked`] with no holder: it is held, but does not name a living process.
     /// - [`Error::InvalidPath`], [`Error::NotAPidFile`], [`Error::Replaced`], [`Error::Sys`]: as for [`probe`].
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
-        let mut patience = Patience::new(Wait::Never)?;
-        let place = directory(path.bytes(Seal))?.ok_or(Error::NotLocked)?;
-        loop {
-            let file = place.open_existing(sys::READ)?.ok_or(Error::NotLocked)?;
-            match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
-                Ok(Some(_)) => return Err(Error::NotLocked),
-                Ok(None) => patience.turn()?,
-                Err(Error::AlreadyLocked { holder: Some(pid) }) => {
-                    let process = Process::find(pid)?.ok_or(Error::AlreadyLocked { holder: None })?;
-                    return Ok(Holder { place, file, process });
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let Some((place, file, State::Held { holder })) = ask(path.bytes(Seal), Wait::Never)? else {
+            return Err(Error::NotLocked);
+        };
+        let unnamed = Error::AlreadyLocked { holder: None };
+        let process = Process::find(holder.ok_or(unnamed)?)?.ok_or(unnamed)?;
+        Ok(Holder { place, file, process })
     }
 
     /// Its process.
@@ -181,7 +159,8 @@ impl Holder {
     /// # Errors
     /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
-        let mut patience = Patience::new(wait)?;
+        // To sleep in flock is to queue behind the successors.
+        let mut patience = Patience::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;
         while !contention::is_free(self.file.as_fd())? {
             if place::claim(self.file.as_fd())?.is_some_and(|claim| claim != self.pid()) {
                 return Ok(()); // a successor has it, on the same file
@@ -196,7 +175,7 @@ impl Holder {
             return Err(Error::NotLocked);
         }
         let status = self.place.identify(self.file.as_fd())?.ok_or(Error::Replaced)?;
-        let (owner, locked) = self.process.holding(status.id);
+        let (owner, locked) = self.process.holding(status.id)?;
         let entitled = status.owner == 0 || status.owner == sys::geteuid() || owner == Some(status.owner);
         if status.world_writable || !entitled {
             return Err(Error::Untrusted);
@@ -210,5 +189,24 @@ fn directory(path: &[u8]) -> Result<Option<Place>, Error> {
     match Place::open(path, false) {
         Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
         result => result.map(Some),
+    }
+}
+
+/// Opens the file at the path, if there is one, and waits for it to be free.
+fn ask(path: &[u8], wait: Wait) -> Result<Option<(Place, OwnedFd, State)>, Error> {
+    let mut patience = Patience::new(wait)?;
+    let Some(place) = directory(path)? else { return Ok(None) };
+    loop {
+        let Some(file) = place.open_existing(sys::READ)? else { return Ok(None) };
+        let state = match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
+            Ok(Some(_)) => State::Free { stale: place::claim(file.as_fd())? },
+            Ok(None) => {
+                patience.turn()?;
+                continue;
+            }
+            Err(Error::AlreadyLocked { holder }) => State::Held { holder },
+            Err(error) => return Err(error),
+        };
+        return Ok(Some((place, file, state)));
     }
 }

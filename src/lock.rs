@@ -21,7 +21,7 @@ use crate::{
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 /// The longest content that a stamp writes over in one go, in bytes. Our own is at most 11 long.
-const OVERWRITE_MOST: u8 = 32;
+const OVERWRITE_MOST: usize = 32;
 
 /// A name that this process owns, until the value is released or dropped, or the process dies.
 ///
@@ -69,8 +69,8 @@ impl PidLock {
     ///   `ReadOnlyFileSystem`, `NoSpace` or `QuotaExceeded` (the stamp does not fit), `FileTooLarge` (`RLIMIT_FSIZE`),
     ///   `ProcessDescriptors` (no descriptor is free), `NoLock` (a file system without locks).
     ///
-    /// A failed acquire leaves no lock, no descriptor and no file that was not there; parent directories stay, and a
-    /// file left behind by a dead holder may be gone.
+    /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay, and
+    /// an empty file where the kernel refuses every lock; a file left behind by a dead holder may be gone.
     ///
     /// # Platform-specific behavior
     /// Calls `openat`, `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `fsync`. Writing beyond `RLIMIT_FSIZE` raises
@@ -97,8 +97,9 @@ impl PidLock {
                 Ok(None) => {} // removed or replaced between open and lock
                 Err(error) => {
                     if created {
-                        withdraw(&place, file.as_fd());
+                        place.withdraw(file.as_fd());
                     }
+                    let _the_first_error_counts = sys::unlock(file.as_fd()); // a sibling before its exec has a copy
                     return Err(error);
                 }
             }
@@ -117,7 +118,9 @@ impl PidLock {
     /// - [`Error::Replaced`]: `path` leads to another file, or to none.
     /// - [`Error::NotAPidFile`]: `fd` is a pipe, a socket, a directory, a file with more links.
     /// - [`Error::AlreadyLocked`]: another open file holds the lock.
-    /// - [`Error::InvalidPath`], and [`Error::Sys`]: with `BadDescriptor` where `fd` is not open.
+    /// - [`Error::InvalidPath`], and [`Error::Sys`]: with `BadDescriptor` where `fd` is not open; with `Invalid` from
+    ///   `fcntl` where it was not opened for reading and writing, or for appending; with `NotFound` where there is no such
+    ///   directory.
     ///
     /// If `fd` turns out not to be the file that `path` leads to, it is not ours to close, and stays open as it was;
     /// else an error closes it, which lets the lock go if this was the last descriptor of it.
@@ -127,11 +130,17 @@ impl PidLock {
 
     fn adopt_at(fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
         let found = Place::open(path, false).and_then(|place| Ok((place.identify(fd.as_fd())?, place)));
-        let place = match found {
-            Ok((Some(_), place)) => place,
-            other => {
+        let checked = match (found, sys::is_read_write(fd.as_fd())) {
+            (Ok((Some(_), place)), Ok(true)) => Ok(place),
+            (Ok((Some(_), _)), Ok(false)) => Err(Error::Sys { call: Call::Fcntl, errno: Errno::Invalid }),
+            (Ok((None, _)), _) => Err(Error::Replaced),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        let place = match checked {
+            Ok(place) => place,
+            Err(error) => {
                 let _stays_open = fd.into_raw_fd();
-                return Err(other.err().unwrap_or(Error::Replaced));
+                return Err(error);
             }
         };
         let file = place::above_standard_streams(fd)?;
@@ -168,6 +177,9 @@ impl PidLock {
 
     /// Makes this process the owner and writes its PID into the file. For a child, after `fork`.
     ///
+    /// Before an `exec`, [`hand_over`](PidLock::hand_over) must follow, since the descriptor is close-on-exec: a process
+    /// that the file names, but that does not have the lock, cannot be signalled through the file.
+    ///
     /// The parent's copy, from then on, only closes, whichever way it goes. The parent must not release *while* the
     /// child restamps: the two share one lock, which therefore cannot keep them apart. Let the parent
     /// [`disown`](PidLock::disown).
@@ -199,8 +211,8 @@ impl PidLock {
     /// removed (privileges dropped, read-only file system), it is emptied, and the lock is let go all the same.
     ///
     /// # Errors
-    /// [`Error::Sys`] with the first call that failed. Whatever it is, the lock of this process is gone: there is
-    /// nothing to do again.
+    /// [`Error::Sys`] with the first call that failed. Whatever it is, the descriptor of this process is closed: there
+    /// is nothing to do again.
     ///
     /// # Platform-specific behavior
     /// Calls `getpid`, `pread`, `fstatat`, `unlinkat`, `flock`, `close`.
@@ -237,18 +249,16 @@ impl PidLock {
     fn stamp(&self, size: u64) -> Result<(), Error> {
         let file = self.as_fd();
         let pid = Pid::new(sys::getpid()).ok_or(Error::Sys { call: Call::Getpid, errno: Errno::NoProcess })?;
-        let (text, length) = pid.stamp::<{ OVERWRITE_MOST as usize }>();
-        let old = match u8::try_from(size) {
-            Ok(size) if size <= OVERWRITE_MOST => usize::from(size),
-            _ => {
-                sys::truncate(file, 0)?;
-                0
-            }
-        };
+        let (text, length) = pid.stamp::<OVERWRITE_MOST>();
+        let mut old = usize::try_from(size).unwrap_or(usize::MAX);
+        if old > OVERWRITE_MOST {
+            sys::truncate(file, 0)?;
+            old = 0;
+        }
         write_whole(file, text.get(..length.max(old)).unwrap_or_default())?;
         self.stamped.store(pid.get(), Relaxed);
         if old > length {
-            sys::truncate(file, u8::try_from(length).unwrap_or(OVERWRITE_MOST))?;
+            sys::truncate(file, u8::try_from(length).unwrap_or(u8::MAX))?;
         }
         if self.sync { sys::sync(file) } else { Ok(()) }
     }
@@ -259,10 +269,12 @@ impl PidLock {
         if sys::getpid() != self.stamped.load(Relaxed) {
             return Ok(()); // a forked child: LOCK_UN would free its parent's lock
         }
-        if place::claim(file.as_fd())?.is_some_and(|claim| claim != self.pid()) {
-            return Ok(()); // a child took over
-        }
-        self.vacate(file.as_fd(), self.remove_on_release)
+        let ours = match place::claim(file.as_fd())? {
+            Some(claim) => claim == self.pid(), // or a child took over
+            // Perhaps a child took over and let go already: then another may have the lock by now.
+            None => sys::try_lock(file.as_fd(), Kind::Exclusive)?,
+        };
+        if ours { self.vacate(file.as_fd(), self.remove_on_release) } else { Ok(()) }
     }
 
     /// Removes or empties the file that is locked and ours, and unlocks it: who has inherited a copy of the descriptor,
@@ -311,34 +323,23 @@ fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Status, Error> {
     lock(place, file, &mut Patience::new(Wait::Never)?)?.ok_or(Error::Replaced)
 }
 
-/// Removes a file that a failed acquire has made, unless it is another's by now.
-///
-/// Under a shared lock nobody else can hold it. Where no lock of any kind is to be had, nobody else has one, either: a
-/// file system without locks.
-fn withdraw(place: &Place, file: BorrowedFd<'_>) {
-    if matches!(sys::try_lock(file, Kind::Shared), Ok(false)) {
-        return;
-    }
-    match place.identify(file) {
-        Ok(Some(status)) if status.size == 0 => drop(place.remove(status.id)),
-        _ => {}
-    }
-}
-
 /// Writes all of it at the head of the file, or leaves the file empty if it can only write a part.
 fn write_whole(file: BorrowedFd<'_>, text: &[u8]) -> Result<(), Error> {
     let mut done = 0;
     while let Some(rest) = text.get(done..).filter(|rest| !rest.is_empty()) {
         // A short write: the next one says why.
-        match sys::write_at(file, rest, u8::try_from(done).unwrap_or(u8::MAX)) {
-            Ok(0) => return Err(Error::Sys { call: Call::Pwrite, errno: Errno::NoSpace }),
-            Ok(written) => done += written,
-            Err(error) if done == 0 => return Err(error),
-            Err(error) => {
-                sys::truncate(file, 0)?;
-                return Err(error);
+        let error = match sys::write_at(file, rest, u8::try_from(done).unwrap_or(u8::MAX)) {
+            Ok(0) => Error::Sys { call: Call::Pwrite, errno: Errno::NoSpace },
+            Ok(written) => {
+                done += written;
+                continue;
             }
+            Err(error) => error,
+        };
+        if done > 0 {
+            sys::truncate(file, 0)?;
         }
+        return Err(error);
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use crate::{
     error::{Errno, Error},
-    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::{self, Directory, Name},
     pid::{CLAIM_MAX, Pid},
-    sys::{self, FileId, Status},
+    sys::{self, FileId, Kind, Status},
 };
 
 /// How often in a row a file may vanish between two calls before we give up. Each time, somebody else has acquired and
@@ -35,13 +35,30 @@ impl Place {
         for _ in 0..TURNS {
             match sys::openat(self.directory.as_fd(), self.name.as_c_str(), sys::CREATE, mode) {
                 Err(error) if error.errno() == Some(Errno::Exists) => {}
-                result => return Ok((above_standard_streams(result?)?, true)),
+                Ok(file) if file.as_raw_fd() < LOWEST_FD => {
+                    let moved = sys::duplicate(file.as_fd(), LOWEST_FD);
+                    if moved.is_err() {
+                        self.withdraw(file.as_fd());
+                    }
+                    return Ok((moved?, true));
+                }
+                result => return Ok((result?, true)),
             }
             if let Some(file) = self.open_existing(sys::READ_WRITE)? {
                 return Ok((file, false));
             } // removed between the two
         }
         Err(Error::Replaced)
+    }
+
+    /// Removes a file that a failed acquire has made, unless it is another's by now. Under a shared lock nobody can hold
+    /// it; if not even that is to be had, the file stays, empty.
+    pub(crate) fn withdraw(&self, file: BorrowedFd<'_>) {
+        if let (Ok(true), Ok(Some(status))) = (sys::try_lock(file, Kind::Shared), self.identify(file)) {
+            if status.size == 0 {
+                let _the_first_error_counts = self.remove(status.id);
+            }
+        }
     }
 
     /// The file, if there is one. Opening waits for nobody and follows no link.
@@ -120,8 +137,10 @@ fn make_directory(path: &[u8]) -> Result<OwnedFd, Error> {
     Ok(directory)
 }
 
-/// Moves a descriptor out of 0, 1 and 2. A daemon may be started with those closed, and what it then prints, or maps to
-/// /dev/null, must not meet the lock.
+/// The lowest number for a descriptor of ours. A daemon may be started with 0, 1 and 2 closed, and what it then prints,
+/// or maps to /dev/null, must not meet the lock.
+const LOWEST_FD: RawFd = 3;
+
 pub(crate) fn above_standard_streams(fd: OwnedFd) -> Result<OwnedFd, Error> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { sys::duplicate(fd.as_fd(), 3) }
+    if fd.as_raw_fd() < LOWEST_FD { sys::duplicate(fd.as_fd(), LOWEST_FD) } else { Ok(fd) }
 }

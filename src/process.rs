@@ -27,7 +27,7 @@ impl Process {
     #[cfg(pidfd)]
     pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Error> {
         let pidfd = match sys::pidfd_open(pid.get()) {
-            Ok(pidfd) if sys::ends_within(pidfd.as_fd(), 0) => return Ok(None),
+            Ok(pidfd) if sys::ends_within(pidfd.as_fd(), 0)? => return Ok(None),
             Ok(pidfd) => Some(pidfd),
             Err(error) => match error.errno() {
                 // Before Linux 5.3, or forbidden by seccomp.
@@ -53,29 +53,32 @@ impl Process {
     pub(crate) fn sleep(&self, nanoseconds: u64) {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
-            sys::ends_within(pidfd.as_fd(), nanoseconds);
-            return;
+            if sys::ends_within(pidfd.as_fd(), nanoseconds).is_ok() {
+                return;
+            }
         }
         sys::sleep(nanoseconds);
     }
 
-    /// Who owns the process, and whether it has locked this file, as far as /proc tells.
+    /// Who owns the process, and whether it has locked this file: none where /proc is not there, or hides it from us.
     #[cfg(proc)]
-    pub(crate) fn holding(&self, file: FileId) -> (Option<u32>, Option<bool>) {
+    pub(crate) fn holding(&self, file: FileId) -> Result<(Option<u32>, Option<bool>), Error> {
         // Open, it stays with the process when its number is given to another.
         let (digits, length) = self.pid.stamp::<STAMP_MAX>();
-        let directory = match Text::<32>::new(&[b"/proc/", digits.get(..length - 1).unwrap_or_default()]) {
-            Ok(path) => sys::openat(sys::CWD, path.as_c_str(), sys::DIRECTORY, 0),
-            Err(error) => Err(error),
+        let path = Text::<32>::new(&[b"/proc/", digits.get(..length - 1).unwrap_or_default()])?;
+        let Some(directory) = visible(sys::openat(sys::CWD, path.as_c_str(), sys::DIRECTORY, 0))? else {
+            return Ok((None, None));
         };
-        let Ok(directory) = directory else { return (None, None) };
-        let owner = sys::fstat(directory.as_fd()).ok().map(|status| status.owner);
-        (owner, has_locked(directory.as_fd(), file).ok())
+        let owner = visible(sys::fstat(directory.as_fd()))?.map(|status| status.owner);
+        let Some(files) = visible(sys::openat(directory.as_fd(), c"fd", sys::LISTING, 0))? else {
+            return Ok((owner, None));
+        };
+        Ok((owner, visible(has_locked(directory.as_fd(), files.as_fd(), file))?))
     }
 
     #[cfg(not(proc))]
-    pub(crate) fn holding(&self, _: FileId) -> (Option<u32>, Option<bool>) {
-        (None, None)
+    pub(crate) fn holding(&self, _: FileId) -> Result<(Option<u32>, Option<bool>), Error> {
+        Ok((None, None))
     }
 
     /// Sends the signal to this process; by number only where there are no pidfds.
@@ -93,27 +96,39 @@ fn exists(pid: Pid) -> bool {
     !matches!(sys::kill(pid.get(), 0), Err(error) if error.errno() == Some(Errno::NoProcess))
 }
 
+/// What /proc says; none where it hides that, or the process is gone. Any other error must not pass for that.
+#[cfg(proc)]
+fn visible<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(Error::Sys {
+            errno: Errno::NotFound | Errno::PermissionDenied | Errno::NotPermitted | Errno::NoProcess,
+            ..
+        }) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Whether the process of this directory of /proc has an open file that is this one, with an exclusive lock on it:
 /// `fd` leads to the files, and `fdinfo` tells the locks, as in `lock: 1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0 EOF`.
 #[cfg(proc)]
-fn has_locked(process: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
-    let files = sys::openat(process, c"fd", sys::LISTING, 0)?;
+fn has_locked(process: BorrowedFd<'_>, files: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
     let infos = sys::openat(process, c"fdinfo", sys::DIRECTORY, 0)?;
     let mut buffer = [0; 1024];
     loop {
-        let mut entries = sys::entries(files.as_fd(), &mut buffer)?;
+        let mut entries = sys::entries(files, &mut buffer)?;
         if entries.is_empty() {
             return Ok(false);
         }
         while let Some((name, rest)) = next_entry(entries) {
             entries = rest;
-            if sys::fstatat(files.as_fd(), name, true).is_ok_and(|status| status.id == file) {
-                let info = sys::openat(infos.as_fd(), name, sys::READ, 0)?;
-                let mut text = [0; 512];
-                let text = sys::read_head(info.as_fd(), &mut text)?;
-                if holds(text, b"FLOCK ") && holds(text, b" WRITE ") {
-                    return Ok(true);
-                }
+            if !visible(sys::fstatat(files, name, true))?.is_some_and(|status| status.id == file) {
+                continue;
+            }
+            let Some(info) = visible(sys::openat(infos.as_fd(), name, sys::READ, 0))? else { continue };
+            let mut text = [0; 512];
+            let text = sys::read_head(info.as_fd(), &mut text)?;
+            if holds(text, b"FLOCK ") && holds(text, b" WRITE ") {
+                return Ok(true);
             }
         }
     }

@@ -108,33 +108,34 @@ pub(crate) fn unlinkat(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     again(Call::Unlinkat, || unsafe { c::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) } as isize).map(drop)
 }
 
+fn fcntl(fd: BorrowedFd<'_>, command: c_int, argument: c_int) -> Result<isize> {
+    // SAFETY: the commands below take an int or nothing, and no pointer.
+    again(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), command, argument) } as isize)
+}
+
 /// fcntl(2) `F_DUPFD_CLOEXEC`: the same open file under the lowest free number that is not below `lowest`.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<OwnedFd> {
-    // SAFETY: the command takes an int and no pointer.
-    again(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), c::F_DUPFD_CLOEXEC, lowest) } as isize).map(owned)
+    fcntl(fd, c::F_DUPFD_CLOEXEC, lowest).map(owned)
 }
 
 /// fcntl(2) `F_SETFD`: whether exec closes the descriptor.
 pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, close: bool) -> Result<()> {
-    let flags = if close { c::FD_CLOEXEC } else { 0 };
-    // SAFETY: the command takes an int and no pointer.
-    again(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), c::F_SETFD, flags) } as isize).map(drop)
+    fcntl(fd, c::F_SETFD, if close { c::FD_CLOEXEC } else { 0 }).map(drop)
+}
+
+/// fcntl(2) `F_GETFL`: whether it was opened for reading and writing, and a write goes where it is meant to. (With
+/// `O_APPEND`, pwrite(2) on Linux does not.)
+pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
+    let flags = fcntl(fd, c::F_GETFL, 0)?;
+    Ok(flags & (c::O_ACCMODE | c::O_APPEND) as isize == c::O_RDWR as isize)
 }
 
 /// The two kinds of lock of flock(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
 pub(crate) enum Kind {
-    Shared,
-    Exclusive,
-}
-
-impl Kind {
-    fn operation(self) -> c_int {
-        match self {
-            Kind::Shared => c::LOCK_SH,
-            Kind::Exclusive => c::LOCK_EX,
-        }
-    }
+    Shared = c::LOCK_SH,
+    Exclusive = c::LOCK_EX,
 }
 
 fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
@@ -144,7 +145,7 @@ fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
 
 /// flock(2) with `LOCK_NB`: whether the open file has this lock now. Has it the lock already, nothing happens.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
-    match flock(fd, kind.operation() | c::LOCK_NB) {
+    match flock(fd, kind as c_int | c::LOCK_NB) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(c::EWOULDBLOCK) => Ok(false),
         Err(error) => Err(error),
@@ -153,7 +154,7 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
 
 /// flock(2): sleeps until the open file has this lock.
 pub(crate) fn lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
-    flock(fd, kind.operation())
+    flock(fd, kind as c_int)
 }
 
 /// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process.
@@ -192,8 +193,8 @@ fn status(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Status> {
     let stat = unsafe { buffer.assume_init() };
     Ok(Status {
         id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
-        regular: stat.st_mode & c::S_IFMT == c::S_IFREG,
-        world_writable: stat.st_mode & c::S_IWOTH != 0,
+        regular: stat.st_mode as u32 & c::S_IFMT as u32 == c::S_IFREG as u32,
+        world_writable: stat.st_mode as u32 & c::S_IWOTH as u32 != 0,
         links: stat.st_nlink as u64,
         size: stat.st_size as u64,
         owner: stat.st_uid,
@@ -319,11 +320,15 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
 
 /// ppoll(2): whether the process of a pidfd ends within this time. A signal handler ends it early.
 #[cfg(pidfd)]
-pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, nanoseconds: u64) -> bool {
+pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, nanoseconds: u64) -> Result<bool> {
     let mut entry = c::pollfd { fd: pidfd.as_raw_fd(), events: c::POLLIN, revents: 0 };
     let time = timespec(nanoseconds);
     // SAFETY: one entry, a valid time, and no signal mask.
-    unsafe { c::ppoll(&raw mut entry, 1, &raw const time, core::ptr::null()) == 1 }
+    let ready = unsafe { c::ppoll(&raw mut entry, 1, &raw const time, core::ptr::null()) };
+    match check(Call::Ppoll, ready as isize) {
+        Err(error) if error.raw_os_error() == Some(c::EINTR) => Ok(false),
+        result => result.map(|ready| ready == 1),
+    }
 }
 
 /// The highest number of a signal; build.rs says it.
@@ -374,22 +379,15 @@ impl Iterator for Arguments {
     }
 }
 
-/// The standard streams that a program prints to.
+/// A standard stream that a program prints to.
 #[derive(Clone, Copy, Debug)]
-pub enum Stream {
-    /// Descriptor 1.
-    Out,
-    /// Descriptor 2.
-    Err,
-}
+pub struct Stream(RawFd);
 
 impl Stream {
-    fn fd(self) -> RawFd {
-        match self {
-            Stream::Out => c::STDOUT_FILENO,
-            Stream::Err => c::STDERR_FILENO,
-        }
-    }
+    /// Standard output.
+    pub const OUT: Stream = Stream(c::STDOUT_FILENO);
+    /// Standard error.
+    pub const ERR: Stream = Stream(c::STDERR_FILENO);
 
     /// write(2): how many of the bytes went out.
     ///
@@ -398,14 +396,14 @@ impl Stream {
     pub fn write(self, bytes: &[u8]) -> Result<usize> {
         let (start, size) = (bytes.as_ptr(), bytes.len());
         // SAFETY: `start` and `size` are those of `bytes`.
-        again(Call::Write, || unsafe { c::write(self.fd(), start.cast(), size) }).map(isize::unsigned_abs)
+        again(Call::Write, || unsafe { c::write(self.0, start.cast(), size) }).map(isize::unsigned_abs)
     }
 
     /// Whether it is a terminal: isatty(3).
     #[must_use]
     pub fn is_terminal(self) -> bool {
         // SAFETY: it takes an int.
-        unsafe { c::isatty(self.fd()) == 1 }
+        unsafe { c::isatty(self.0) == 1 }
     }
 }
 

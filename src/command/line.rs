@@ -1,7 +1,7 @@
 //! One line of text, made without `core::fmt`.
 
 use core::ffi::CStr;
-use pidflock::{Error, Pid, command::Stream};
+use pidflock::{Call, Errno, Error, Pid, command::Stream};
 
 /// Room for the longest path and a message.
 const ROOM: usize = 4096 + 256;
@@ -46,25 +46,14 @@ impl Line {
     }
 
     pub(crate) fn number(&mut self, number: u32) -> &mut Line {
-        let mut digits = [b'0'; 10];
-        let mut rest = number;
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
+        if number > 9 {
+            self.number(number / 10);
         }
-        let zeros = digits.iter().take(9).take_while(|digit| **digit == b'0').count();
-        self.bytes(digits.get(zeros..).unwrap_or_default())
+        self.bytes(&[b'0' + (number % 10) as u8])
     }
 
     pub(crate) fn process(&mut self, pid: Pid) -> &mut Line {
         self.text("process ").number(pid.as_u32())
-    }
-
-    pub(crate) fn waiting_for(&mut self, holder: Option<Pid>) -> &mut Line {
-        match holder {
-            Some(pid) => self.text("waiting for ").process(pid),
-            None => self.text("waiting for a process that cannot be named"),
-        }
     }
 
     pub(crate) fn error(&mut self, error: Error) -> &mut Line {
@@ -89,15 +78,17 @@ impl Line {
 
     /// Ends the line and prints it to standard error. If that fails, there is nowhere left to say so.
     pub(crate) fn complain(&mut self) {
-        let _nowhere_to_say_so = self.send(Stream::Err);
+        let _nowhere_to_say_so = self.send(Stream::ERR);
     }
 }
 
 /// Writes all of it.
 pub(crate) fn send(stream: Stream, mut bytes: &[u8]) -> Result<(), Error> {
     while !bytes.is_empty() {
-        let written = stream.write(bytes)?;
-        bytes = bytes.get(written..).unwrap_or_default();
+        match stream.write(bytes)? {
+            0 => return Err(Error::Sys { call: Call::Write, errno: Errno::Io }),
+            written => bytes = bytes.get(written..).unwrap_or_default(),
+        }
     }
     Ok(())
 }

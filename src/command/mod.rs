@@ -9,7 +9,7 @@ mod words;
 use core::ffi::CStr;
 use line::Line;
 use pidflock::{
-    Call, Errno, Error,
+    Call, Errno, Error, State,
     command::{Arguments, Stream},
 };
 use words::Words;
@@ -51,7 +51,8 @@ wait     wait until nobody holds PIDFILE
 -h, --help; -V, --version
 
 exit: 0 done; 64 wrong usage; 71 a system call failed, nobody to signal, or a
-file not to be trusted; 75 held by another (run), still held (stop, wait).
+file not to be trusted; 75 held by another (run), still held (stop, wait), or
+held by a process that cannot be named.
 run ends as COMMAND does, 126 if it cannot be executed, 127 if there is none.
 status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.
 ";
@@ -113,8 +114,24 @@ fn fail(failure: Failure) -> u8 {
     }
 }
 
+/// Says on a terminal whom we are about to wait for.
+pub(crate) fn announce(pidfile: &CStr) -> Result<(), Error> {
+    if Stream::ERR.is_terminal() {
+        if let State::Held { holder } = pidflock::probe(pidfile)? {
+            let mut line = Line::about(pidfile);
+            line.text("waiting for ");
+            match holder {
+                Some(pid) => line.process(pid),
+                None => line.text("a process that cannot be named"),
+            };
+            line.complain();
+        }
+    }
+    Ok(())
+}
+
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<u8, Failure> {
-    line::send(Stream::Out, text.as_bytes()).map_err(|error| Failure::At(c"standard output", error))?;
+    line::send(Stream::OUT, text.as_bytes()).map_err(|error| Failure::At(c"standard output", error))?;
     Ok(exit::OK)
 }

@@ -9,7 +9,7 @@ pub(crate) fn status(mut words: Words) -> Result<u8, Failure> {
     let pidfile = words.only_pidfile()?;
     let mut line = Line::about(pidfile);
     let code = match pidflock::probe(pidfile) {
-        Ok(State::Held { holder: Some(pid) }) => match Line::empty().number(pid.as_u32()).send(Stream::Out) {
+        Ok(State::Held { holder: Some(pid) }) => match Line::empty().number(pid.as_u32()).send(Stream::OUT) {
             Ok(()) => return Ok(exit::OK),
             Err(error) => {
                 line.error(error);
@@ -20,12 +20,11 @@ pub(crate) fn status(mut words: Words) -> Result<u8, Failure> {
             line.text("locked by a process that cannot be named");
             exit::OK
         }
-        Ok(State::Free { stale: Some(pid) }) => {
-            line.text("not locked; left behind by ").process(pid);
-            exit::STATUS_STALE
-        }
-        Ok(State::Free { stale: None }) => {
+        Ok(State::Free { stale }) => {
             line.text("not locked");
+            if let Some(pid) = stale {
+                line.text("; left behind by ").process(pid);
+            }
             exit::STATUS_STALE
         }
         Ok(State::Absent) => {

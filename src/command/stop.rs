@@ -1,8 +1,8 @@
 //! `pidflock signal`, `stop` and `wait`: what is done to a holder from outside.
 
-use super::{Failure, Line, Words, exit, words};
+use super::{Failure, Words, exit, words};
 use core::time::Duration;
-use pidflock::{Error, Holder, Signal, State, Wait, command::Stream};
+use pidflock::{Error, Holder, Signal, Wait};
 
 /// How long `stop` waits if it is not told.
 const STOP_WAIT: Duration = Duration::from_secs(10);
@@ -45,9 +45,9 @@ pub(crate) fn stop(mut words: Words) -> Result<u8, Failure> {
 
 fn signal_and_wait(holder: &Holder, signal: Signal, time: Duration) -> Result<(), Error> {
     match holder.signal(signal) {
-        Err(Error::NotLocked) => Ok(()), // it has let go meanwhile
+        // It has died meanwhile, perhaps; its children may still have the lock.
+        Ok(()) | Err(Error::NotLocked) => holder.wait(Wait::For(time)),
         Err(error) => Err(error),
-        Ok(()) => holder.wait(Wait::For(time)),
     }
 }
 
@@ -59,11 +59,7 @@ pub(crate) fn wait(mut words: Words) -> Result<u8, Failure> {
     }
     let pidfile = words.only_pidfile()?;
     let at = |error| Failure::At(pidfile, error);
-    if Stream::Err.is_terminal() {
-        if let State::Held { holder } = pidflock::probe(pidfile).map_err(at)? {
-            Line::about(pidfile).waiting_for(holder).complain();
-        }
-    }
+    super::announce(pidfile).map_err(at)?;
     pidflock::wait_released(pidfile, wait).map_err(at)?;
     Ok(exit::OK)
 }

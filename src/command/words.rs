@@ -50,14 +50,9 @@ impl Words {
         }
     }
 
-    /// The next operand.
-    pub(crate) fn operand(&mut self, missing: &'static str) -> Result<&'static CStr, Failure> {
-        self.rest.next().ok_or(Failure::Usage(missing, b""))
-    }
-
     /// The operand that names the PID file.
     pub(crate) fn pidfile(&mut self) -> Result<&'static CStr, Failure> {
-        self.operand("PIDFILE is missing")
+        self.rest.next().ok_or(Failure::Usage("PIDFILE is missing", b""))
     }
 
     /// The same, and there is nothing after it.
@@ -71,10 +66,8 @@ impl Words {
 
     /// All that is left: a command and its arguments, at least the command.
     pub(crate) fn command(self) -> Result<(&'static CStr, Arguments), Failure> {
-        match self.rest.clone().next() {
-            Some(command) => Ok((command, self.rest)),
-            None => Err(Failure::Usage("COMMAND is missing", b"")),
-        }
+        let command = { self.rest }.next().ok_or(Failure::Usage("COMMAND is missing", b""))?;
+        Ok((command, self.rest))
     }
 }
 
