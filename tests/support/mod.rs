@@ -23,11 +23,21 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Scratch {
+        Scratch::below(std::env::temp_dir())
+    }
+
+    /// The same on a tmpfs, where there is one: for tests that are about order and not about disks.
+    pub fn in_memory() -> Scratch {
+        let memory = PathBuf::from("/dev/shm");
+        Scratch::below(if memory.is_dir() { memory } else { std::env::temp_dir() })
+    }
+
+    fn below(parent: PathBuf) -> Scratch {
         static ALONE: Mutex<()> = Mutex::new(());
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("pidflock-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
-        let directory = std::env::temp_dir().join(name);
+        let directory = parent.join(name);
         fs::create_dir(&directory).unwrap();
         Scratch { directory, _alone: alone }
     }

@@ -1,0 +1,248 @@
+//! A process that stands still at every system call: ptrace(2), with `PTRACE_GET_SYSCALL_INFO`, which reads calls on any
+//! architecture (Linux 5.3), and `PTRACE_SET_SYSCALL_INFO`, which changes them (Linux 6.16).
+
+use crate::support::{Child, End, PANICKED};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// `struct ptrace_syscall_info` of linux/ptrace.h, with the union taken as the words of its longest member.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Info {
+    op: u8,
+    reserved: u8,
+    flags: u16,
+    arch: u32,
+    instruction: u64,
+    stack: u64,
+    words: [u64; 8],
+}
+
+const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
+const SET_SYSCALL_INFO: libc::c_uint = 0x4212;
+const OP_ENTRY: u8 = 1;
+const OP_EXIT: u8 = 2;
+
+/// A system call that a process is about to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syscall {
+    pub number: i64,
+    pub arguments: [u64; 6],
+}
+
+impl Syscall {
+    /// An argument that is an int.
+    pub fn int(&self, index: usize) -> i32 {
+        self.arguments[index] as i32
+    }
+}
+
+/// Where a traced process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Before this call.
+    Entry(Syscall),
+    /// After it, with what it returned: -errno for an error.
+    Exit(i64),
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// It has forked this child, which is traced, too.
+    Forked(i32),
+    Ended(End),
+}
+
+/// A traced process. Killed on drop.
+pub struct Traced {
+    pub pid: i32,
+    /// To be delivered when it goes on.
+    signal: i32,
+    ended: bool,
+}
+
+/// A call that no kernel knows, made by the traced code to tell the tracer where it is.
+pub const MARK: i32 = 0x7069_6466;
+
+pub fn mark(code: i32) {
+    unsafe { libc::prctl(MARK, code, 0, 0, 0) };
+}
+
+impl Traced {
+    /// Forks a child that stands still before `work`.
+    pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Traced> {
+        let pid = match unsafe { libc::fork() } {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {
+                if unsafe { libc::ptrace(libc::PTRACE_TRACEME) } == -1 {
+                    unsafe { libc::_exit(PANICKED) }
+                }
+                unsafe { libc::raise(libc::SIGSTOP) };
+                let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
+                unsafe { libc::_exit(code) }
+            }
+            pid => pid,
+        };
+        let mut traced = Traced { pid, signal: 0, ended: false };
+        match traced.wait() {
+            Stop::Signal(libc::SIGSTOP) => {}
+            stop => return Err(io::Error::other(format!("ptrace is not allowed: {stop:?}"))),
+        }
+        traced.signal = 0;
+        traced.set_options()?;
+        Ok(traced)
+    }
+
+    /// A child that a traced process has just forked.
+    pub fn forked(pid: i32) -> Traced {
+        let mut traced = Traced { pid, signal: 0, ended: false };
+        assert_eq!(traced.wait(), Stop::Signal(libc::SIGSTOP));
+        traced.signal = 0;
+        traced
+    }
+
+    fn set_options(&self) -> io::Result<()> {
+        let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK;
+        let none = std::ptr::null_mut::<libc::c_void>();
+        match unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, self.pid, none, i64::from(options)) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets it go on to its next stop.
+    pub fn go_on(&mut self) -> Stop {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        let signal = i64::from(std::mem::take(&mut self.signal));
+        let gone = unsafe { libc::ptrace(libc::PTRACE_SYSCALL, self.pid, none, signal) } == -1;
+        // A process that was killed while it stood still has no next stop but its end.
+        assert!(!gone || io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH));
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Stop {
+        let mut status = 0;
+        assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) }, self.pid);
+        if !libc::WIFSTOPPED(status) {
+            self.ended = true;
+            let exited = libc::WIFEXITED(status);
+            return Stop::Ended(if exited {
+                End::Exit(libc::WEXITSTATUS(status))
+            } else {
+                End::Signal(libc::WTERMSIG(status))
+            });
+        }
+        if status >> 8 == libc::SIGTRAP | (libc::PTRACE_EVENT_FORK << 8) {
+            let mut child: libc::c_ulong = 0;
+            let none = std::ptr::null_mut::<libc::c_void>();
+            unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, self.pid, none, &raw mut child) };
+            return Stop::Forked(child as i32);
+        }
+        if libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80 {
+            self.signal = libc::WSTOPSIG(status);
+            return Stop::Signal(self.signal);
+        }
+        let info = self.info();
+        match info.op {
+            OP_ENTRY => {
+                let [number, arguments @ .., _] = info.words;
+                Stop::Entry(Syscall { number: number as i64, arguments })
+            }
+            OP_EXIT => Stop::Exit(info.words[0] as i64),
+            op => panic!("a stop of kind {op}"),
+        }
+    }
+
+    fn info(&self) -> Info {
+        let mut info = Info::default();
+        let size = size_of::<Info>();
+        let read = unsafe { libc::ptrace(GET_SYSCALL_INFO, self.pid, size, &raw mut info) };
+        assert!(read > 0, "PTRACE_GET_SYSCALL_INFO: {}", io::Error::last_os_error());
+        info
+    }
+
+    fn set_info(&self, info: &Info) {
+        let size = size_of::<Info>();
+        let set = unsafe { libc::ptrace(SET_SYSCALL_INFO, self.pid, size, std::ptr::from_ref(info)) };
+        assert_eq!(set, 0, "PTRACE_SET_SYSCALL_INFO: {}", io::Error::last_os_error());
+    }
+
+    /// At an entry: the call is not made, and returns this (-errno for an error). Stands at its exit afterwards.
+    pub fn replace(&mut self, result: i64) {
+        let mut info = self.info();
+        assert_eq!(info.op, OP_ENTRY);
+        info.words[0] = u64::MAX; // no such call
+        self.set_info(&info);
+        assert!(matches!(self.go_on(), Stop::Exit(_)));
+        let mut info = self.info();
+        info.words[0] = result as u64;
+        info.words[1] = u64::from(result < 0);
+        self.set_info(&info);
+    }
+
+    /// At an entry: the call is made. Stands at its exit afterwards.
+    pub fn make(&mut self) -> Stop {
+        loop {
+            match self.go_on() {
+                Stop::Signal(_) => {}
+                stop => return stop,
+            }
+        }
+    }
+
+    /// Kills it where it stands.
+    pub fn kill(mut self) {
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        while !self.ended {
+            self.go_on();
+        }
+    }
+
+    /// Lets it run on untraced, as an ordinary child.
+    pub fn detach(mut self) -> Child {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid, none, 0_i64) };
+        self.ended = true;
+        Child::of(self.pid)
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if !self.ended {
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            let mut status = 0;
+            unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) };
+            while libc::WIFSTOPPED(status) {
+                unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) };
+            }
+        }
+    }
+}
+
+/// Why nothing can be traced here, if so.
+pub fn impossible() -> Option<String> {
+    let work = || {
+        mark(1);
+        if unsafe { libc::getppid() } == 4242 { 42 } else { 0 }
+    };
+    let mut traced = match Traced::spawn(work) {
+        Ok(traced) => traced,
+        Err(error) => return Some(error.to_string()),
+    };
+    loop {
+        match traced.go_on() {
+            Stop::Entry(call) if call.number == libc::SYS_getppid => {
+                let info = traced.info();
+                let size = size_of::<Info>();
+                if unsafe { libc::ptrace(SET_SYSCALL_INFO, traced.pid, size, &raw const info) } == -1 {
+                    return Some("PTRACE_SET_SYSCALL_INFO needs Linux 6.16".into());
+                }
+                traced.replace(4242);
+            }
+            Stop::Ended(End::Exit(42)) => return None,
+            Stop::Ended(end) => return Some(format!("a traced process ended with {end:?}")),
+            _ => {}
+        }
+    }
+}
