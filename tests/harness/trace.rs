@@ -174,7 +174,13 @@ impl Traced {
         info.words[0] = u64::MAX; // no such call
         self.set_info(&info);
         assert!(matches!(self.go_on(), Stop::Exit(_)));
+        self.answer(result);
+    }
+
+    /// At an exit: the call, which was made, returns this.
+    pub fn answer(&mut self, result: i64) {
         let mut info = self.info();
+        assert_eq!(info.op, OP_EXIT);
         info.words[0] = result as u64;
         info.words[1] = u64::from(result < 0);
         self.set_info(&info);

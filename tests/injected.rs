@@ -1,0 +1,424 @@
+//! Property 6: every failure of every call gives one clear error, and leaves no lock, no descriptor and no half-made file.
+//!
+//! Each operation is run once to see which calls it makes. Then each of those calls fails with each error of its manual
+//! page, alone and together with a second one; and after each the operation must work again.
+#![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
+#![allow(
+    unsafe_code,
+    non_upper_case_globals,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
+
+mod harness;
+mod support;
+
+use harness::trace::{self, MARK, Stop, Syscall, Traced, mark};
+use pidflock::{Errno, Error, Holder, PidLock, Signal, Wait};
+use std::{collections::BTreeSet, fs, time::Duration};
+use support::*;
+
+const BEGIN: i32 = 10;
+const DONE: i32 = 11;
+
+/// What its manual page lets each call fail with.
+#[rustfmt::skip]
+fn errors_of(call: i64) -> (&'static str, &'static [i32]) {
+    use libc::*;
+    match call {
+        SYS_openat => ("openat", &[EACCES, EBADF, EBUSY, EDQUOT, EEXIST, EINTR, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG,
+            ENFILE, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, ENXIO, EOPNOTSUPP, EOVERFLOW, EPERM, EROFS, ETXTBSY, EWOULDBLOCK]),
+        SYS_flock => ("flock", &[EBADF, EINTR, EINVAL, ENOLCK, EWOULDBLOCK]),
+        SYS_newfstatat | SYS_fstat => ("fstat", &[EACCES, EBADF, EINTR, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EOVERFLOW]),
+        SYS_pread64 => ("pread", &[EAGAIN, EBADF, EINTR, EINVAL, EIO, EISDIR, ENXIO, EOVERFLOW, ESPIPE]),
+        SYS_pwrite64 => ("pwrite", &[EAGAIN, EBADF, EDQUOT, EFBIG, EINTR, EINVAL, EIO, ENOSPC, EPERM]),
+        SYS_ftruncate => ("ftruncate", &[EBADF, EFBIG, EINTR, EINVAL, EIO, EPERM, EROFS]),
+        SYS_fsync => ("fsync", &[EBADF, EDQUOT, EINTR, EINVAL, EIO, ENOSPC, EROFS]),
+        SYS_unlinkat => ("unlinkat", &[EACCES, EBADF, EBUSY, EINTR, EINVAL, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR,
+            EPERM, EROFS]),
+        SYS_mkdirat => ("mkdirat", &[EACCES, EBADF, EDQUOT, EEXIST, EINTR, EINVAL, ELOOP, EMLINK, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC,
+            ENOTDIR, EPERM, EROFS]),
+        SYS_fcntl => ("fcntl", &[EACCES, EAGAIN, EBADF, EINTR, EINVAL, EMFILE]),
+        SYS_close => ("close", &[EBADF, EDQUOT, EINTR, EIO, ENOSPC]),
+        SYS_pidfd_open => ("pidfd_open", &[EINTR, EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM, ESRCH]),
+        SYS_pidfd_send_signal => ("pidfd_send_signal", &[EBADF, EINTR, EINVAL, EPERM, ESRCH]),
+        SYS_ppoll => ("ppoll", &[EINTR, EINVAL, ENOMEM, ENOSYS]),
+        SYS_kill => ("kill", &[EINTR, EINVAL, EPERM, ESRCH]),
+        SYS_getdents64 => ("getdents64", &[EBADF, EINTR, EINVAL, ENOENT, ENOTDIR]),
+        _ => ("", &[]),
+    }
+}
+
+/// The call with this number between the marks fails with this errno.
+type Fault = (usize, i32);
+
+/// An operation in a child, with a state to begin with.
+struct Operation {
+    name: &'static str,
+    /// In the test: makes the state, and returns what must live while the operation runs.
+    before: fn(&str) -> Vec<Child>,
+    /// In the child: what is done before the faults begin, with a lock if it needs one; then the operation itself.
+    prepare: fn(&str) -> Option<PidLock>,
+    operate: fn(&str, Option<PidLock>) -> Result<(), Error>,
+    /// Whether the name is held by another process all the while.
+    held: bool,
+    /// Whether the operation lets the name go: afterwards there is no lock, whatever has failed.
+    lets_go: bool,
+}
+
+fn nobody(_: &str) -> Vec<Child> {
+    vec![]
+}
+
+fn stale(file: &str) -> Vec<Child> {
+    fs::write(file, "2147483647\n").unwrap();
+    vec![]
+}
+
+fn holder(file: &str) -> Vec<Child> {
+    let ready = Pipe::new();
+    let child = fork(|| {
+        let _lock = PidLock::options().sync(false).acquire(file).unwrap();
+        ready.send(0);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    ready.receive();
+    vec![child]
+}
+
+fn none(_: &str) -> Option<PidLock> {
+    None
+}
+
+fn acquired(file: &str) -> Option<PidLock> {
+    Some(PidLock::acquire(file).unwrap())
+}
+
+const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "acquire",
+        before: nobody,
+        prepare: none,
+        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
+        held: false,
+        lets_go: false,
+    },
+    Operation {
+        name: "acquire with parents",
+        before: |file| {
+            fs::remove_dir(file.rsplit_once('/').unwrap().0).unwrap();
+            vec![]
+        },
+        prepare: none,
+        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
+        held: false,
+        lets_go: false,
+    },
+    Operation {
+        name: "acquire over a stale file",
+        before: stale,
+        prepare: none,
+        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
+        held: false,
+        lets_go: false,
+    },
+    Operation {
+        name: "acquire, refused",
+        before: holder,
+        prepare: none,
+        operate: |file, _| PidLock::acquire(file).map(drop),
+        held: true,
+        lets_go: false,
+    },
+    Operation {
+        name: "acquire, waiting in vain",
+        before: holder,
+        prepare: none,
+        operate: |file, _| PidLock::options().wait(Wait::For(Duration::from_millis(3))).acquire(file).map(drop),
+        held: true,
+        lets_go: false,
+    },
+    Operation {
+        name: "release",
+        before: nobody,
+        prepare: acquired,
+        operate: |_, lock| lock.unwrap().release(),
+        held: false,
+        lets_go: true,
+    },
+    Operation {
+        name: "restamp",
+        before: nobody,
+        prepare: acquired,
+        operate: |_, lock| {
+            let lock = lock.unwrap();
+            let result = lock.restamp();
+            std::mem::forget(lock);
+            result
+        },
+        held: false,
+        lets_go: false,
+    },
+    Operation {
+        name: "hand over and adopt",
+        before: nobody,
+        prepare: acquired,
+        operate: |file, lock| PidLock::adopt(lock.unwrap().hand_over()?, file).map(std::mem::forget),
+        held: false,
+        lets_go: false,
+    },
+    Operation {
+        name: "probe of a held name",
+        before: holder,
+        prepare: none,
+        operate: |file, _| pidflock::probe(file).map(drop),
+        held: true,
+        lets_go: false,
+    },
+    Operation {
+        name: "probe of a free name",
+        before: stale,
+        prepare: none,
+        operate: |file, _| pidflock::probe(file).map(drop),
+        held: false,
+        lets_go: false,
+    },
+    Operation {
+        name: "read",
+        before: holder,
+        prepare: none,
+        operate: |file, _| pidflock::read_pid_from(file).map(drop),
+        held: true,
+        lets_go: false,
+    },
+    Operation {
+        name: "signal",
+        before: holder,
+        prepare: none,
+        operate: |file, _| pidflock::signal(file, Signal::CHECK).map(drop),
+        held: true,
+        lets_go: false,
+    },
+    Operation {
+        name: "wait for a release in vain",
+        before: holder,
+        prepare: none,
+        operate: |file, _| pidflock::wait_released(file, Wait::For(Duration::from_millis(3))),
+        held: true,
+        lets_go: false,
+    },
+    Operation {
+        name: "wait for one holder in vain",
+        before: holder,
+        prepare: none,
+        operate: |file, _| Holder::find(file)?.wait(Wait::For(Duration::from_millis(3))),
+        held: true,
+        lets_go: false,
+    },
+];
+
+/// What a child reports of its operation, in a number: the errno of `Error::Sys`, or one of these.
+const FINE: i32 = 0;
+const REFUSED: i32 = 1001;
+const REPLACED: i32 = 1002;
+const NOT_LOCKED: i32 = 1003;
+const NO_PID_FILE: i32 = 1004;
+const OTHER: i32 = 1005;
+
+fn report_of(result: Result<(), Error>) -> i32 {
+    match result {
+        Ok(()) => FINE,
+        Err(Error::Sys { errno, .. }) => errno.raw(),
+        Err(Error::AlreadyLocked { .. }) => REFUSED,
+        Err(Error::Replaced) => REPLACED,
+        Err(Error::NotLocked) => NOT_LOCKED,
+        Err(Error::NotAPidFile) => NO_PID_FILE,
+        Err(_) => OTHER,
+    }
+}
+
+/// Runs the operation under these faults. Returns the calls that it made and what it reported; panics where something
+/// is wrong afterwards.
+fn run(operation: &Operation, directory: &str, faults: &[Fault]) -> (Vec<Syscall>, i32) {
+    let nested = format!("{directory}/nested");
+    let _ = fs::remove_dir_all(&nested);
+    fs::create_dir(&nested).unwrap();
+    let file: &str = &format!("{nested}/x.pid");
+    let others = (operation.before)(file);
+    let claim_before = fs::read(file).ok();
+    let pipe = Pipe::new();
+    let mut traced = Traced::spawn(|| {
+        let lock = (operation.prepare)(file);
+        let locked = lock.is_some();
+        let before = descriptors();
+        mark(BEGIN);
+        let result = (operation.operate)(file, lock);
+        mark(DONE);
+        let after = descriptors();
+        pipe.send(report_of(result));
+        // Descriptors: of a lock that is had, two; none of anything else.
+        let had = if locked { 2 } else { 0 };
+        let has = usize::from(result.is_ok() && !operation.held && !operation.lets_go && fs::exists(file).unwrap()) * 2;
+        let kept = operation.name == "restamp";
+        let extra = after.len() as i64 - before.len() as i64;
+        let expected: Vec<i64> = match operation.name {
+            "probe of a free name" => vec![0],
+            _ if kept || operation.held => vec![0],
+            _ if result.is_ok() => vec![has as i64 - had],
+            // A descriptor that is not the file by name is left open by adopt.
+            "hand over and adopt" => vec![-had, 1 - had],
+            _ => vec![-had],
+        };
+        assert!(expected.contains(&extra), "{extra} descriptors more, and {expected:?} expected, after {result:?}");
+        0
+    })
+    .unwrap();
+    let calls = follow(&mut traced, faults);
+    let report = pipe.receive_within(0);
+    // The child has ended, and with it every lock that it had.
+    let what = || {
+        let faults: Vec<String> = faults
+            .iter()
+            .map(|(index, errno)| {
+                let name = calls.get(*index).map_or("?", |call| errors_of(call.number).0);
+                format!("{name} (call {index}) fails with {:?}", Errno::from_raw(*errno))
+            })
+            .collect();
+        format!("{}: {}", operation.name, faults.join(", "))
+    };
+    let report = report.unwrap_or_else(|| panic!("{}: no report", what()));
+    let claim = fs::read(file).ok();
+    let text = claim.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    if let Some(text) = &text {
+        let number = text.trim_end_matches('\n');
+        assert!(number.is_empty() || number.parse::<i32>().is_ok(), "{}: the file reads as {text:?}", what());
+    }
+    if operation.held {
+        assert_eq!(claim, claim_before, "{}: the holder's file was changed", what());
+        assert!(is_locked(file), "{}: the holder has lost its lock", what());
+    } else {
+        let acquired = operation.name.starts_with("acquire");
+        let errnos: BTreeSet<i32> = faults.iter().map(|(_, errno)| *errno).collect();
+        let refused_all_locks = faults
+            .iter()
+            .filter(|(index, _)| calls.get(*index).is_some_and(|call| call.number == libc::SYS_flock))
+            .count()
+            > 0;
+        let could_not_look = faults.len() > 1 || refused_all_locks;
+        if acquired && report != FINE && claim_before.is_none() && !could_not_look {
+            assert!(claim.is_none(), "{}: {errnos:?} left a file that was not there: {text:?}", what());
+        }
+        let lock = PidLock::acquire(file).unwrap_or_else(|error| panic!("{}: and then: {error}", what()));
+        assert_eq!(fs::read_to_string(file).unwrap(), format!("{}\n", lock.pid()), "{}", what());
+        lock.release().unwrap();
+    }
+    drop(others);
+    (calls, report)
+}
+
+/// Lets the process run to its end, and makes the calls between the marks fail that are to fail.
+fn follow(traced: &mut Traced, faults: &[Fault]) -> Vec<Syscall> {
+    let (mut inside, mut calls) = (false, vec![]);
+    loop {
+        match traced.go_on() {
+            Stop::Entry(call) if call.number == libc::SYS_prctl && call.int(0) == MARK => inside = call.int(1) == BEGIN,
+            // In a debug build std looks whether what it closes is open.
+            Stop::Entry(call) if call.number == libc::SYS_fcntl && call.int(1) == libc::F_GETFD => {}
+            Stop::Entry(call) if inside && !errors_of(call.number).1.is_empty() => {
+                let fault = faults.iter().find(|(index, _)| *index == calls.len());
+                calls.push(call);
+                match fault {
+                    // A close that fails has closed all the same.
+                    Some((_, errno)) if call.number == libc::SYS_close => {
+                        traced.make();
+                        traced.answer(-i64::from(*errno));
+                    }
+                    Some((_, errno)) => traced.replace(-i64::from(*errno)),
+                    None => {}
+                }
+            }
+            Stop::Ended(end) => {
+                assert_eq!(end, End::Exit(0), "the child found something wrong, see above: {faults:?}");
+                return calls;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether an operation may say this after such faults: what the kernel said, what it says without any fault, or what
+/// that answer of the kernel means.
+fn is_documented(report: i32, usual: i32, faults: &[Fault]) -> bool {
+    let meant = |errno: i32| match errno {
+        libc::ENOENT => vec![REPLACED, NOT_LOCKED, REFUSED, FINE], // in /proc: it has not got the lock
+        libc::EWOULDBLOCK => vec![REFUSED, FINE],
+        libc::EEXIST => vec![FINE, libc::ENOENT], // and where it is not there after all, that
+        libc::EINTR | libc::EROFS => vec![FINE],  // called again; nothing to flush
+        libc::EINVAL => vec![FINE, REFUSED],      // nothing to flush; no process of that number
+        libc::ESRCH | libc::ENOSYS | libc::EPERM | libc::EACCES => vec![REFUSED, NOT_LOCKED, FINE],
+        _ => vec![REFUSED], // contention is told as such, whatever keeps us from naming the holder
+    };
+    report == usual || faults.iter().any(|(_, errno)| report == *errno || meant(*errno).contains(&report))
+}
+
+fn full() -> bool {
+    std::env::var("PIDFLOCK_PROOF").is_ok_and(|proof| proof == "full")
+}
+
+#[test]
+fn every_call_fails_with_every_error_of_its_manual_page() {
+    let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        return skip(&reason);
+    }
+    let directory = scratch.directory.to_str().unwrap();
+    let (mut single, mut pairs) = (0, 0);
+    for operation in OPERATIONS {
+        let (calls, usual) = run(operation, directory, &[]);
+        for (index, call) in calls.iter().enumerate() {
+            for errno in errors_of(call.number).1 {
+                let fault = (index, *errno);
+                let (after, report) = run(operation, directory, &[fault]);
+                single += 1;
+                assert!(
+                    is_documented(report, usual, &[fault]),
+                    "{}: {} (call {index}) with {:?} is reported as {report}",
+                    operation.name,
+                    errors_of(call.number).0,
+                    Errno::from_raw(*errno)
+                );
+                assert!(
+                    *errno != libc::EINTR || report == usual,
+                    "{}: call {index} was not called again",
+                    operation.name
+                );
+                // A second fault, in what is done about the first.
+                for (second, call) in after.iter().enumerate().skip(index + 1) {
+                    for (nth, errno) in errors_of(call.number).1.iter().enumerate() {
+                        if !full() && (pairs + nth) % 40 != 0 {
+                            pairs += 1;
+                            continue;
+                        }
+                        let faults = [fault, (second, *errno)];
+                        let (_, report) = run(operation, directory, &faults);
+                        pairs += 1;
+                        assert!(is_documented(report, usual, &faults), "{}: {faults:?}: {report}", operation.name);
+                    }
+                }
+            }
+        }
+        println!("faults: {}: {} calls", operation.name, calls.len());
+    }
+    println!("faults: {single} alone, {pairs} pairs{}", if full() { "" } else { ", of which every fortieth was run" });
+}
