@@ -1,0 +1,201 @@
+//! Every error is small, keeps the number that the kernel gave, and has a text.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use pidflock::{Call, Errno, Error, Pid, Signal};
+
+/// Every variant once, and what it says.
+fn errors() -> [(Error, &'static str); 9] {
+    let sys = |call, errno| Error::Sys { call, errno };
+    [
+        (Error::AlreadyLocked { holder: Pid::new(4242) }, "already locked by process 4242"),
+        (Error::AlreadyLocked { holder: None }, "already locked by a process that cannot be named"),
+        (Error::InvalidPath, "not the path of a file"),
+        (Error::NotAPidFile, "not a regular file with one link"),
+        (Error::Replaced, "replaced by another file"),
+        (Error::NotLocked, "not locked"),
+        (Error::Untrusted, "not trusted: its owner could not have signalled the process that it names"),
+        (sys(Call::Openat, Errno::NotFound), "openat: no such file or directory"),
+        (sys(Call::PidfdSendSignal, Errno::Other(4321)), "pidfd_send_signal: error 4321"),
+    ]
+}
+
+#[test]
+fn an_error_fits_eight_bytes_and_is_copied() {
+    fn is_plain<T: Copy + Send + Sync + Eq + std::hash::Hash + core::error::Error + 'static>() {}
+    is_plain::<Error>();
+    assert!(size_of::<Error>() <= 8, "{}", size_of::<Error>());
+    assert!(size_of::<Result<(), Error>>() <= 8, "{}", size_of::<Result<(), Error>>());
+}
+
+#[test]
+fn every_error_says_what_is_wrong_in_lower_case_and_without_a_full_stop() {
+    for (error, text) in errors() {
+        assert_eq!(error.to_string(), text);
+        assert!(text.starts_with(|first: char| first.is_ascii_lowercase()), "{text}");
+        assert!(!text.ends_with('.'), "{text}");
+    }
+}
+
+#[test]
+fn only_a_failed_call_has_an_errno() {
+    for (error, text) in errors() {
+        let Error::Sys { errno, .. } = error else {
+            assert_eq!((error.errno(), error.raw_os_error()), (None, None), "{text}");
+            continue;
+        };
+        assert_eq!((error.errno(), error.raw_os_error()), (Some(errno), Some(errno.raw())), "{text}");
+    }
+}
+
+#[test]
+fn every_documented_number_has_its_name() {
+    let table = [
+        (libc::EACCES, Errno::PermissionDenied),
+        (libc::EBADF, Errno::BadDescriptor),
+        (libc::EDQUOT, Errno::QuotaExceeded),
+        (libc::EEXIST, Errno::Exists),
+        (libc::EFBIG, Errno::FileTooLarge),
+        (libc::EINVAL, Errno::Invalid),
+        (libc::EIO, Errno::Io),
+        (libc::ELOOP, Errno::SymbolicLinkLoop),
+        (libc::EMFILE, Errno::ProcessDescriptors),
+        (libc::ENAMETOOLONG, Errno::NameTooLong),
+        (libc::ENFILE, Errno::SystemDescriptors),
+        (libc::ENOENT, Errno::NotFound),
+        (libc::ENOLCK, Errno::NoLock),
+        (libc::ENOMEM, Errno::NoMemory),
+        (libc::ENOSPC, Errno::NoSpace),
+        (libc::ENOSYS, Errno::NotImplemented),
+        (libc::ENOTDIR, Errno::NotADirectory),
+        (libc::EOPNOTSUPP, Errno::NotSupported),
+        (libc::EPERM, Errno::NotPermitted),
+        (libc::EROFS, Errno::ReadOnlyFileSystem),
+        (libc::ESRCH, Errno::NoProcess),
+    ];
+    for (raw, errno) in table {
+        assert_eq!((Errno::from_raw(raw), errno.raw()), (errno, raw));
+        let text = errno.to_string();
+        assert!(text.starts_with(|first: char| first.is_ascii_lowercase()) && !text.ends_with('.'), "{text:?}");
+        assert!(!text.starts_with("error "), "{text:?}");
+    }
+    let named = (1..=133).filter(|raw| !matches!(Errno::from_raw(*raw), Errno::Other(_))).count();
+    assert_eq!(named, table.len(), "a name that this table does not know");
+}
+
+#[test]
+fn no_number_of_the_kernel_is_lost() {
+    for raw in 1..=133 {
+        let errno = Errno::from_raw(raw);
+        assert_eq!(errno.raw(), raw);
+        assert!(!errno.to_string().is_empty(), "{raw}");
+        if let Errno::Other(number) = errno {
+            assert_eq!(errno.to_string(), format!("error {number}"));
+        }
+    }
+    assert_eq!(Errno::from_raw(65_534), Errno::Other(65_534));
+    // Numbers that no kernel has.
+    for raw in [65_535, 65_536, 65_538, i32::MAX, -1, -libc::ENOENT, i32::MIN] {
+        assert_eq!(Errno::from_raw(raw), Errno::Other(u16::MAX), "{raw}");
+    }
+}
+
+#[test]
+#[cfg(feature = "std")]
+fn an_io_error_keeps_the_number_or_the_whole_error() {
+    use std::io::{self, ErrorKind};
+    for (error, text) in errors() {
+        let converted = io::Error::from(error);
+        assert_eq!(converted.raw_os_error(), error.raw_os_error(), "{text}");
+        match error {
+            Error::Sys { .. } => {}
+            Error::AlreadyLocked { .. } => assert_eq!(converted.kind(), ErrorKind::WouldBlock),
+            _ => assert_eq!(converted.kind(), ErrorKind::Other, "{text}"),
+        }
+        if !matches!(error, Error::Sys { .. }) {
+            let inner = converted.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+            assert_eq!(inner, Some(&error));
+            assert_eq!(converted.to_string(), text);
+        }
+    }
+    let missing = io::Error::from(Error::Sys { call: Call::Openat, errno: Errno::NotFound });
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_signal_is_a_number_that_the_kernel_knows() {
+    let last = libc::SIGRTMAX();
+    for number in 0..=last {
+        assert_eq!(Signal::from_raw(number).map(Signal::number), Some(number));
+    }
+    for number in [i32::MIN, -libc::SIGTERM, -1, last + 1, i32::MAX] {
+        assert_eq!(Signal::from_raw(number), None, "{number}");
+    }
+    assert_eq!(Signal::from_raw(0), Some(Signal::CHECK));
+    assert_eq!(Signal::from_raw(libc::SIGKILL), Some(Signal::KILL));
+}
+
+#[test]
+fn a_signal_has_its_name_with_and_without_sig_in_either_case() {
+    let table = [
+        ("HUP", libc::SIGHUP),
+        ("INT", libc::SIGINT),
+        ("QUIT", libc::SIGQUIT),
+        ("ILL", libc::SIGILL),
+        ("TRAP", libc::SIGTRAP),
+        ("ABRT", libc::SIGABRT),
+        ("BUS", libc::SIGBUS),
+        ("FPE", libc::SIGFPE),
+        ("KILL", libc::SIGKILL),
+        ("USR1", libc::SIGUSR1),
+        ("SEGV", libc::SIGSEGV),
+        ("USR2", libc::SIGUSR2),
+        ("PIPE", libc::SIGPIPE),
+        ("ALRM", libc::SIGALRM),
+        ("TERM", libc::SIGTERM),
+        ("CHLD", libc::SIGCHLD),
+        ("CONT", libc::SIGCONT),
+        ("STOP", libc::SIGSTOP),
+        ("TSTP", libc::SIGTSTP),
+        ("TTIN", libc::SIGTTIN),
+        ("TTOU", libc::SIGTTOU),
+        ("URG", libc::SIGURG),
+        ("XCPU", libc::SIGXCPU),
+        ("XFSZ", libc::SIGXFSZ),
+        ("PROF", libc::SIGPROF),
+        ("VTALRM", libc::SIGVTALRM),
+        ("IO", libc::SIGIO),
+        ("WINCH", libc::SIGWINCH),
+        ("SYS", libc::SIGSYS),
+    ];
+    for (name, number) in table {
+        let lower = name.to_lowercase();
+        for name in [name.into(), format!("SIG{name}"), lower.clone(), format!("sig{lower}"), format!("Sig{lower}")] {
+            assert_eq!(Signal::from_name(&name).map(Signal::number), Some(number), "{name}");
+        }
+        assert_eq!(format!("{:?}", Signal::from_raw(number).unwrap()), name);
+    }
+    let rubbish = [
+        "",
+        "SIG",
+        "sig",
+        "S",
+        "SI",
+        "SIGSIGTERM",
+        "TERM ",
+        " TERM",
+        "-TERM",
+        "TERMINATE",
+        "TER",
+        "15",
+        "0",
+        "SIG15",
+        "\0",
+        "é",
+        "SIé",
+        "SIGé",
+    ];
+    for name in rubbish {
+        assert_eq!(Signal::from_name(name), None, "{name:?}");
+    }
+}
