@@ -1,0 +1,209 @@
+//! Who does not get the lock changes nothing, and is told who has it, if that can be told.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use pidflock::{Error, Pid, PidLock, State, Wait, probe};
+use std::{
+    fs,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    time::{Duration, Instant},
+};
+use support::*;
+
+/// A process that holds the name until it is killed.
+fn holder(path: &str) -> Child {
+    let ready = Pipe::new();
+    let child = fork(|| {
+        let _lock = PidLock::acquire(path).unwrap();
+        ready.send(0);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    ready.receive();
+    child
+}
+
+/// Somebody who locks the file by other means, as long as the result lives.
+fn lock_file(path: &str, kind: i32) -> fs::File {
+    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) }, 0);
+    file
+}
+
+/// What there is to see of the holder's file, its directory, and our descriptors.
+fn snapshot(scratch: &Scratch, path: &str) -> impl PartialEq + std::fmt::Debug {
+    let of = |path: &str| {
+        let of = fs::symlink_metadata(path).unwrap();
+        (of.dev(), of.ino(), of.mode(), of.nlink(), of.size(), of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec())
+    };
+    let names: Vec<_> = fs::read_dir(&scratch.directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    (fs::read(path).unwrap(), of(path), of(scratch.path("")), names, descriptors())
+}
+
+/// A dead process that somebody has yet to wait for.
+fn zombie() -> Child {
+    let child = fork(|| 0);
+    let mut info = unsafe { std::mem::zeroed() };
+    let id = libc::id_t::try_from(child.pid).unwrap();
+    assert_eq!(unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT) }, 0);
+    child
+}
+
+fn refused(path: &str) -> Option<Option<Pid>> {
+    match PidLock::acquire(path) {
+        Err(Error::AlreadyLocked { holder }) => Some(holder),
+        other => panic!("not told that somebody holds it: {other:?}"),
+    }
+}
+
+#[test]
+fn a_loser_changes_not_a_byte_and_is_told_who_holds_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let holder = holder(path);
+    let before = snapshot(&scratch, path);
+    for _ in 0..20 {
+        assert_eq!(refused(path), Some(Pid::new(holder.pid)));
+    }
+    let others = PidLock::options().mode(0o600).remove_on_release(false).sync(false);
+    assert_eq!(others.acquire(path).unwrap_err(), Error::AlreadyLocked { holder: Pid::new(holder.pid) });
+    assert_eq!(snapshot(&scratch, path), before);
+    assert_eq!(probe(path), Ok(State::Held { holder: Pid::new(holder.pid) }));
+    assert!(is_locked(path));
+}
+
+#[test]
+fn a_loser_in_the_same_process_is_told_the_same() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let lock = PidLock::acquire(path).unwrap();
+    let before = snapshot(&scratch, path);
+    for _ in 0..20 {
+        assert_eq!(refused(path), Some(Some(lock.pid())));
+    }
+    assert_eq!(snapshot(&scratch, path), before);
+    assert_eq!(lock.is_current(), Ok(true));
+    lock.release().unwrap();
+    PidLock::acquire(path).unwrap();
+}
+
+#[test]
+fn a_holder_that_the_file_does_not_name_is_not_named() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let dead = fork(|| 0);
+    let dead_pid = dead.pid;
+    dead.wait();
+    let zombie = zombie();
+    let contents = [
+        String::new(),
+        format!("{dead_pid}\n"),
+        format!("{}\n", zombie.pid),
+        "rubbish\n".to_owned(),
+        "-1\n".to_owned(),
+        "2147483647\n".to_owned(),
+    ];
+    for content in contents {
+        fs::write(path, &content).unwrap();
+        let _holder = lock_file(path, libc::LOCK_EX);
+        let before = snapshot(&scratch, path);
+        assert_eq!(refused(path), Some(None), "{content:?}");
+        assert_eq!(snapshot(&scratch, path), before, "{content:?}");
+        assert_eq!(probe(path), Ok(State::Held { holder: None }), "{content:?}");
+    }
+}
+
+/// A file-system scanner, for example. What the file claims is stale then, even if such a process lives.
+#[test]
+fn a_shared_lock_keeps_a_starter_out_only_while_it_lasts() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    for content in [String::new(), format!("{}\n", std::process::id()), "1\n".to_owned()] {
+        fs::write(path, &content).unwrap();
+        let scanner = lock_file(path, libc::LOCK_SH);
+        let before = snapshot(&scratch, path);
+        assert_eq!(refused(path), Some(None), "{content:?}");
+        assert_eq!(snapshot(&scratch, path), before, "{content:?}");
+        assert_eq!(probe(path), Ok(State::Free { stale: Pid::parse(content.as_bytes()) }));
+        drop(scanner);
+        PidLock::acquire(path).unwrap().release().unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_a_scanner_made_stays_when_a_starter_fails() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let scanner = lock_file(path, libc::LOCK_SH);
+    let inode = scanner.metadata().unwrap().ino();
+    assert_eq!(refused(path), Some(None));
+    assert_eq!(fs::symlink_metadata(path).unwrap().ino(), inode);
+    drop(scanner);
+    let _lock = PidLock::acquire(path).unwrap();
+    assert_eq!(fs::symlink_metadata(path).unwrap().ino(), inode);
+}
+
+#[test]
+fn a_starter_sees_through_a_prober() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let (ready, stop) = (Pipe::new(), Pipe::new());
+    let prober = fork(|| {
+        ready.send(0);
+        while stop.receive_within(0).is_none() {
+            for _ in 0..100 {
+                probe(path).unwrap();
+            }
+        }
+        0
+    });
+    ready.receive();
+    let (start, mut acquired) = (Instant::now(), 0);
+    while acquired < 300 || start.elapsed() < Duration::from_secs(1) {
+        // Every other time the file stays, so that there is something to probe between two holders, too.
+        let lock = PidLock::options().sync(false).remove_on_release(acquired % 2 == 0).acquire(path);
+        lock.unwrap().release().unwrap();
+        acquired += 1;
+    }
+    stop.send(0);
+    assert_eq!(prober.wait(), End::Exit(0));
+}
+
+/// Until this process sleeps in flock(2) on this file.
+fn wait_until_asleep(pid: i32, file: &fs::File) {
+    let inode = format!(":{}", file.metadata().unwrap().ino());
+    let start = Instant::now();
+    let sleeps = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "->").skip(4); // -> FLOCK ADVISORY WRITE
+        words.next() == Some(&pid.to_string()) && words.next().is_some_and(|id| id.ends_with(&inode))
+    };
+    while !fs::read_to_string("/proc/locks").unwrap().lines().any(sleeps) {
+        assert!(start.elapsed() < Duration::from_secs(5), "it does not sleep");
+        std::thread::yield_now();
+    }
+}
+
+/// Each time it wakes, the file has been replaced by one that the next holder has locked already.
+#[test]
+fn who_waits_forever_does_not_tire_of_losing() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let start = Pipe::new();
+    let waiter = fork(|| {
+        start.receive(); // forked before there is a lock that it would have a copy of
+        PidLock::options().wait(Wait::Forever).acquire(path).map_or(1, |_| 0)
+    });
+    let mut held = lock_file(path, libc::LOCK_EX);
+    start.send(0);
+    for _ in 0..250 {
+        wait_until_asleep(waiter.pid, &held);
+        let next = lock_file(scratch.path("next"), libc::LOCK_EX);
+        fs::rename(scratch.path("next"), path).unwrap();
+        held = next; // and lets go of the one before
+    }
+    drop(held);
+    assert_eq!(waiter.wait(), End::Exit(0));
+}

@@ -1,0 +1,90 @@
+//! Never two holders of one name, however many processes come and go.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use pidflock::{Error, PidLock, Wait};
+use std::{
+    ffi::CString,
+    io,
+    time::{Duration, Instant},
+};
+use support::*;
+
+const PROCESSES: usize = 4;
+const TIME: Duration = Duration::from_millis(1500);
+
+/// What a process that has met another holder sends.
+const TWO_HOLDERS: i32 = -1;
+
+/// Makes a file that must not be there, and removes it: fails if another holder does the same at the same time.
+fn is_alone(marker: &CString) -> bool {
+    let fd = unsafe { libc::open(marker.as_ptr(), libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC, 0o600) };
+    if fd == -1 {
+        assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EEXIST));
+        return false;
+    }
+    // Time for the others, on a machine with few processors: a second holder is to be caught, not to be missed.
+    unsafe { libc::sched_yield() };
+    assert_eq!(unsafe { libc::unlink(marker.as_ptr()) }, 0);
+    unsafe { libc::close(fd) };
+    true
+}
+
+/// Comes and goes for `TIME`: how often it had the name.
+fn come_and_go(path: &str, marker: &CString, wait: Wait, remove: bool) -> i32 {
+    let options = PidLock::options().sync(false).wait(wait).remove_on_release(remove);
+    let (start, mut acquired) = (Instant::now(), 0);
+    // To the end of the time, and then on until it has had the name once: nobody is kept out for good.
+    while start.elapsed() < TIME || acquired == 0 {
+        match options.acquire(path) {
+            Ok(lock) => {
+                if !is_alone(marker) {
+                    return TWO_HOLDERS;
+                }
+                lock.release().unwrap();
+                acquired += 1;
+            }
+            Err(Error::AlreadyLocked { .. }) => {}
+            Err(error) => panic!("{wait:?}: {error}"),
+        }
+    }
+    acquired
+}
+
+fn never_two(kinds: [(Wait, bool); PROCESSES]) {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let marker = CString::new(scratch.path("marker")).unwrap();
+    let result = Pipe::new();
+    let children = kinds.map(|(wait, remove)| {
+        fork(|| {
+            result.send(come_and_go(path, &marker, wait, remove));
+            0
+        })
+    });
+    // From one that is wedged nothing comes, and `receive` panics.
+    let acquired = [(); PROCESSES].map(|()| result.receive());
+    assert!(!acquired.contains(&TWO_HOLDERS), "two holders at once");
+    assert_eq!(children.map(Child::wait), [End::Exit(0); PROCESSES]);
+    PidLock::acquire(path).unwrap();
+}
+
+#[test]
+fn never_two_holders_of_one_name() {
+    never_two([(Wait::Never, true); PROCESSES]);
+}
+
+/// Who sleeps in flock(2) wakes with the file that its holder has just removed.
+#[test]
+fn never_two_holders_among_those_who_wait() {
+    let (now, soon) = (Wait::Never, Wait::For(Duration::from_millis(20)));
+    never_two([(Wait::Forever, true), (Wait::Forever, true), (soon, true), (now, true)]);
+}
+
+#[test]
+fn never_two_holders_where_some_leave_the_file_behind() {
+    let (now, soon) = (Wait::Never, Wait::For(Duration::from_millis(20)));
+    never_two([(Wait::Forever, false), (now, true), (soon, false), (now, true)]);
+}
