@@ -1,0 +1,182 @@
+//! A lock has few descriptors, above 2, that exec closes, and none is left behind.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use pidflock::{AsRawFd, Error, IntoRawFd, PidLock, State, Wait, probe, signal, wait_released};
+use std::{fs, time::Duration};
+use support::*;
+
+/// Those that are open now and were not before.
+fn opened_since(before: &[i32]) -> Vec<i32> {
+    descriptors().into_iter().filter(|fd| !before.contains(fd)).collect()
+}
+
+fn is_close_on_exec(fd: i32) -> bool {
+    unsafe { libc::fcntl(fd, libc::F_GETFD) & libc::FD_CLOEXEC != 0 }
+}
+
+fn is_open(fd: i32) -> bool {
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}
+
+fn in_child(work: impl FnOnce()) {
+    let work = || {
+        work();
+        0
+    };
+    assert_eq!(fork(work).wait(), End::Exit(0));
+}
+
+#[test]
+fn a_lock_has_no_descriptor_below_three() {
+    let scratch = Scratch::new();
+    let path = scratch.path("new/directory/a.pid");
+    for closed in 0..8 {
+        in_child(|| {
+            for fd in (0..3).filter(|fd| closed & (1 << fd) != 0) {
+                unsafe { libc::close(fd) };
+            }
+            let before = descriptors();
+            let lock = PidLock::acquire(path).unwrap();
+            assert!(lock.as_raw_fd() > 2);
+            let opened = opened_since(&before);
+            assert!(opened.contains(&lock.as_raw_fd()));
+            assert!(opened.iter().all(|fd| *fd > 2), "{opened:?}");
+            assert_eq!(probe(path), Ok(State::Held { holder: Some(lock.pid()) }));
+
+            let fd = lock.hand_over().unwrap();
+            assert!(fd.as_raw_fd() > 2);
+            assert_eq!(opened_since(&before), [fd.as_raw_fd()]);
+            let lock = PidLock::adopt(fd, path).unwrap();
+            assert!(opened_since(&before).iter().all(|fd| *fd > 2));
+            lock.release().unwrap();
+            assert_eq!(descriptors(), before);
+        });
+        fs::remove_dir_all(scratch.path("new")).unwrap();
+    }
+}
+
+#[test]
+fn an_adopted_descriptor_below_three_is_moved_up() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    for low in 0..3 {
+        in_child(|| {
+            let high = PidLock::acquire(path).unwrap().hand_over().unwrap().into_raw_fd();
+            assert_eq!(unsafe { libc::dup2(high, low) }, low);
+            unsafe { libc::close(high) };
+            let fd = unsafe { <pidflock::OwnedFd as pidflock::FromRawFd>::from_raw_fd(low) };
+            let lock = PidLock::adopt(fd, path).unwrap();
+            assert!(lock.as_raw_fd() > 2);
+            assert!(!is_open(low));
+            assert!(is_locked(path));
+            lock.release().unwrap();
+        });
+    }
+}
+
+#[test]
+fn exec_closes_every_descriptor_of_a_lock_that_is_not_handed_over() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let before = descriptors();
+    let lock = PidLock::acquire(path).unwrap();
+    let opened = opened_since(&before);
+    assert!(opened.iter().all(|fd| is_close_on_exec(*fd)), "{opened:?}");
+
+    let fd = lock.hand_over().unwrap();
+    assert!(!is_close_on_exec(fd.as_raw_fd()));
+    let lock = PidLock::adopt(fd, path).unwrap();
+    let opened = opened_since(&before);
+    assert!(opened.iter().all(|fd| is_close_on_exec(*fd)), "{opened:?}");
+    drop(lock);
+    assert_eq!(descriptors(), before);
+}
+
+/// With one in the standard place closed the descriptor is a copy, which has to be closed by exec all the same.
+#[test]
+fn exec_closes_a_descriptor_that_was_moved_up() {
+    let scratch = Scratch::new();
+    in_child(|| {
+        unsafe { libc::close(0) };
+        let before = descriptors();
+        let _lock = PidLock::acquire(scratch.path("a.pid")).unwrap();
+        assert!(opened_since(&before).iter().all(|fd| is_close_on_exec(*fd)));
+    });
+}
+
+#[test]
+fn whichever_way_a_lock_goes_it_leaves_no_descriptor() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    type Way = fn(PidLock, &str);
+    let ways: [(&str, Way); 7] = [
+        ("release", |lock, _| lock.release().unwrap()),
+        ("drop", |lock, _| drop(lock)),
+        ("disown", |lock, _| lock.disown()),
+        ("hand_over", |lock, _| drop(lock.hand_over().unwrap())),
+        ("adopt", |lock, path| drop(PidLock::adopt(lock.hand_over().unwrap(), path).unwrap())),
+        ("release of a removed file", |lock, path| {
+            fs::remove_file(path).unwrap();
+            lock.release().unwrap();
+        }),
+        ("release in a child", |lock, _| {
+            in_child(|| {
+                let held = lock.as_raw_fd();
+                lock.release().unwrap();
+                assert!(!is_open(held));
+            });
+        }),
+    ];
+    let before = descriptors();
+    for (way, go) in ways {
+        for _ in 0..3 {
+            go(PidLock::acquire(path).unwrap(), path);
+            assert_eq!(descriptors(), before, "{way}");
+        }
+    }
+}
+
+#[test]
+fn looking_from_outside_leaves_no_descriptor() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let look = || {
+        let before = descriptors();
+        let _ = probe(path);
+        let _ = pidflock::read_pid_from(path);
+        let _ = signal(path, pidflock::Signal::CHECK);
+        let _ = wait_released(path, Wait::Never);
+        let _ = wait_released(path, Wait::For(Duration::from_millis(1)));
+        assert_eq!(descriptors(), before);
+    };
+    look(); // no file
+    fs::write(path, "4242\n").unwrap();
+    look(); // a stale one
+    let lock = PidLock::acquire(path).unwrap();
+    look();
+    let before = descriptors();
+    assert_eq!(PidLock::acquire(path).unwrap_err(), Error::AlreadyLocked { holder: Some(lock.pid()) });
+    assert_eq!(descriptors(), before);
+}
+
+/// What turns out not to be the file at the path is not ours to close; what is, is closed.
+#[test]
+fn a_refused_adoption_closes_only_what_is_the_file() {
+    let scratch = Scratch::new();
+    let (path, other) = (scratch.path("a.pid"), scratch.path("other.pid"));
+    let fd = PidLock::acquire(path).unwrap().hand_over().unwrap();
+    let number = fd.as_raw_fd();
+    let _other = PidLock::acquire(other).unwrap();
+    let before = descriptors();
+    assert_eq!(PidLock::adopt(fd, other).unwrap_err(), Error::Replaced);
+    assert_eq!(descriptors(), before);
+    assert!(is_open(number) && is_locked(path));
+
+    fs::hard_link(path, scratch.path("second")).unwrap();
+    let fd = unsafe { <pidflock::OwnedFd as pidflock::FromRawFd>::from_raw_fd(number) };
+    assert_eq!(PidLock::adopt(fd, path).unwrap_err(), Error::NotAPidFile);
+    assert!(!is_open(number) && !is_locked(path));
+}
