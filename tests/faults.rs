@@ -1,0 +1,465 @@
+//! Every failure gives one clear error and leaks no descriptor, no lock and no half-made file. Nothing is injected.
+#![allow(
+    unsafe_code,
+    unreachable_pub,
+    clippy::undocumented_unsafe_blocks,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic, and makes its system calls itself"
+)]
+
+mod support;
+
+use pidflock::{Call, Errno, Error, Pid, PidLock, Signal, State};
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{PermissionsExt, chroot},
+    },
+};
+use support::*;
+
+/// What a child exits with where it may not do what the test needs.
+const UNABLE: i32 = 77;
+
+/// Runs this in a forked child, whose limits, user and mounts are its own. It asserts there.
+#[track_caller]
+fn apart(work: impl FnOnce()) {
+    assert_eq!(fork(|| (work(), 0).1).wait(), End::Exit(0));
+}
+
+/// The same with mounts of its own, where that is allowed.
+#[track_caller]
+fn apart_with_mounts(work: impl FnOnce()) {
+    if !is_root() {
+        return skip("only root may mount");
+    }
+    match fork(|| if private_mounts() { (work(), 0).1 } else { UNABLE }).wait() {
+        End::Exit(UNABLE) => skip("this root may not mount"),
+        end => assert_eq!(end, End::Exit(0)),
+    }
+}
+
+fn me() -> i32 {
+    std::process::id() as i32
+}
+
+fn names_me() -> String {
+    format!("{}\n", me())
+}
+
+fn content(path: &str) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// What is in a directory.
+fn listing(directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Expects this failure of an acquire, and that it leaves no descriptor behind.
+#[track_caller]
+fn assert_fails(path: &str, call: Call, errno: Errno) {
+    let before = descriptors();
+    assert_eq!(PidLock::acquire(path).map(drop), Err(Error::Sys { call, errno }), "{path}");
+    assert_eq!(descriptors(), before, "{path}");
+}
+
+/// Expects that the name can be had, and goes again.
+#[track_caller]
+fn assert_works(path: &str) {
+    let lock = PidLock::acquire(path).unwrap();
+    assert_eq!(content(path), names_me());
+    lock.release().unwrap();
+    assert!(fs::symlink_metadata(path).is_err(), "still there after the release");
+}
+
+// Limits of the process.
+
+/// Sets the soft limit, and returns the one before.
+fn limit(resource: libc::c_int, soft: libc::rlim_t) -> libc::rlim_t {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    assert_eq!(unsafe { libc::getrlimit(resource as _, &raw mut limit) }, 0);
+    let before = std::mem::replace(&mut limit.rlim_cur, soft);
+    assert_eq!(unsafe { libc::setrlimit(resource as _, &raw const limit) }, 0);
+    before
+}
+
+/// Opens files until no number is free below the highest that is used, and returns the first free one.
+fn fill_holes() -> libc::rlim_t {
+    let highest = *descriptors().last().unwrap();
+    loop {
+        let next = unsafe { libc::dup(2) };
+        assert_ne!(next, -1);
+        if next > highest {
+            unsafe { libc::close(next) };
+            return next as libc::rlim_t;
+        }
+    }
+}
+
+/// Acquires while only so many descriptors are free.
+fn acquire_with_free_descriptors(path: &str, free: libc::rlim_t) -> Result<PidLock, Error> {
+    let used = fill_holes();
+    let before = limit(libc::RLIMIT_NOFILE as _, used + free);
+    let result = PidLock::acquire(path);
+    limit(libc::RLIMIT_NOFILE as _, before);
+    result
+}
+
+const NO_DESCRIPTOR: Error = Error::Sys { call: Call::Openat, errno: Errno::ProcessDescriptors };
+
+/// An acquire needs two descriptors: the directory's and the file's.
+#[test]
+fn no_free_descriptor_is_an_error_and_leaves_all_as_it_was() {
+    let scratch = Scratch::new();
+    let (fresh, stale) = (scratch.path("fresh"), scratch.path("stale"));
+    fs::write(stale, "4194305\n").unwrap();
+    for free in [0, 1] {
+        apart(|| {
+            fill_holes();
+            let before = descriptors();
+            for path in [fresh, stale] {
+                assert_eq!(
+                    acquire_with_free_descriptors(path, free).map(drop),
+                    Err(NO_DESCRIPTOR),
+                    "{path}, {free} free"
+                );
+                assert_eq!(descriptors(), before);
+            }
+            assert_eq!(listing(scratch.directory.to_str().unwrap()), ["stale"]);
+            assert_eq!(content(stale), "4194305\n");
+            assert!(!is_locked(stale));
+            assert_works(fresh);
+        });
+    }
+    for path in [fresh, stale] {
+        apart(|| acquire_with_free_descriptors(path, 2).unwrap().release().unwrap());
+        assert!(fs::metadata(path).is_err());
+    }
+}
+
+#[test]
+fn no_free_descriptor_while_parents_are_made_is_an_error() {
+    let scratch = Scratch::new();
+    for (free, expected) in [(0, Some(NO_DESCRIPTOR)), (1, Some(NO_DESCRIPTOR)), (2, None)] {
+        let path = scratch.path(&format!("{free}/a/b/pid"));
+        apart(|| {
+            fill_holes();
+            let before = descriptors();
+            assert_eq!(acquire_with_free_descriptors(path, free).map(drop).err(), expected, "{free} free");
+            assert_eq!(descriptors(), before);
+            assert_works(path);
+        });
+    }
+}
+
+/// With the standard streams closed, every descriptor that opens as 0 is moved up, and the moving can fail, too.
+#[test]
+fn no_free_descriptor_above_the_standard_streams_is_an_error_and_leaves_no_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for free in [0, 1] {
+        apart(|| {
+            unsafe { libc::dup(2) }; // a limit of 3, where nothing else is open, would be EINVAL
+            let used = fill_holes();
+            unsafe { libc::close(0) };
+            let before = limit(libc::RLIMIT_NOFILE as _, used + free);
+            let failed = PidLock::acquire(path).map(drop).unwrap_err();
+            limit(libc::RLIMIT_NOFILE as _, before);
+            assert_eq!(failed.errno(), Some(Errno::ProcessDescriptors), "{free} free");
+            assert_eq!(unsafe { libc::fcntl(0, libc::F_GETFD) }, -1, "0 is open");
+            assert_eq!(fill_holes(), used, "a descriptor is left");
+        });
+        assert_eq!(listing(scratch.directory.to_str().unwrap()), [""; 0], "{free} free");
+        assert_works(path);
+    }
+}
+
+/// Looking at the holder needs a third one. Without it the holder has no name, and it is a refusal all the same.
+#[test]
+fn a_refusal_is_told_as_such_without_a_descriptor_to_find_the_holder() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let lock = PidLock::acquire(path).unwrap();
+    for (free, holder) in [(2, None), (3, Pid::new(me()))] {
+        apart(|| {
+            fill_holes();
+            let before = descriptors();
+            let refused = acquire_with_free_descriptors(path, free).map(drop);
+            assert_eq!(refused, Err(Error::AlreadyLocked { holder }), "{free} free");
+            assert_eq!(descriptors(), before);
+        });
+        assert_eq!(content(path), names_me());
+        assert!(is_locked(path));
+    }
+    lock.release().unwrap();
+}
+
+#[test]
+fn a_stamp_beyond_the_file_size_limit_is_undone() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    // What lies there: nothing; an empty file; a stamp that is as long, longer, and too long to be written over.
+    let stale =
+        [None, Some(""), Some("4194305\n"), Some("2147483647\n"), Some("A text of more than thirty-two bytes.\n")];
+    apart(|| {
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        for size in 0..names_me().len() as libc::rlim_t {
+            for stale in stale {
+                if let Some(text) = stale {
+                    fs::write(path, text).unwrap();
+                }
+                let before = limit(libc::RLIMIT_FSIZE as _, size);
+                assert_fails(path, Call::Pwrite, Errno::FileTooLarge);
+                // A file that was there is gone as well: it was locked, and so it was ours.
+                assert_eq!(listing(scratch.directory.to_str().unwrap()), [""; 0], "limit {size}, over {stale:?}");
+                limit(libc::RLIMIT_FSIZE as _, before);
+                assert_works(path);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stamp_that_just_fits_the_file_size_limit_is_written() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    apart(|| {
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let before = limit(libc::RLIMIT_FSIZE as _, names_me().len() as libc::rlim_t);
+        assert_works(path);
+        limit(libc::RLIMIT_FSIZE as _, before);
+    });
+}
+
+/// The parent stays the owner, and the file names it or nobody, but never a part of the child.
+#[test]
+fn a_restamp_beyond_the_file_size_limit_leaves_the_lock_with_its_owner() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for size in 0..names_me().len() as libc::rlim_t {
+        let lock = PidLock::acquire(path).unwrap();
+        apart(|| {
+            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+            limit(libc::RLIMIT_FSIZE as _, size);
+            let failed = Error::Sys { call: Call::Pwrite, errno: Errno::FileTooLarge };
+            assert_eq!(lock.restamp(), Err(failed), "limit {size}");
+            assert_ne!(lock.pid().get(), me());
+        });
+        assert_eq!(content(path), if size == 0 { names_me() } else { String::new() }, "limit {size}");
+        assert!(is_locked(path));
+        lock.release().unwrap();
+        assert_eq!(listing(scratch.directory.to_str().unwrap()), [""; 0]);
+    }
+}
+
+// A full file system.
+
+fn mount(target: &str, kind: &str, flags: libc::c_ulong, options: &str) {
+    let [target, kind, options] = [target, kind, options].map(|text| CString::new(text).unwrap());
+    let mounted =
+        unsafe { libc::mount(c"none".as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options.as_ptr().cast()) };
+    assert_eq!(mounted, 0, "mount {target:?}: {}", io::Error::last_os_error());
+}
+
+#[test]
+fn a_stamp_without_space_is_undone() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory.to_str().unwrap();
+    let (filler, path) = (scratch.path("filler"), scratch.path("pid"));
+    apart_with_mounts(|| {
+        mount(directory, "tmpfs", 0, "size=4k");
+        fs::write(filler, [0; 4096]).unwrap();
+        assert_fails(path, Call::Pwrite, Errno::NoSpace);
+        assert_eq!(listing(directory), ["filler"]);
+        fs::write(path, "").unwrap(); // as a release leaves it that keeps the file
+        assert_fails(path, Call::Pwrite, Errno::NoSpace);
+        assert_eq!(listing(directory), ["filler"]);
+        fs::remove_file(filler).unwrap();
+        assert_works(path);
+    });
+}
+
+#[test]
+fn a_file_without_an_inode_is_an_error() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory.to_str().unwrap();
+    let (filler, path) = (scratch.path("filler"), scratch.path("pid"));
+    apart_with_mounts(|| {
+        mount(directory, "tmpfs", 0, "nr_inodes=2"); // the directory has one of them
+        fs::write(filler, "").unwrap();
+        assert_fails(path, Call::Openat, Errno::NoSpace);
+        assert_fails(scratch.path("missing/pid"), Call::Mkdirat, Errno::NoSpace);
+        assert_eq!(listing(directory), ["filler"]);
+        fs::remove_file(filler).unwrap();
+        assert_works(path);
+    });
+}
+
+// No permission.
+
+/// In a forked child: becomes nobody, for good, in a directory to which nobody may have no way.
+fn become_nobody_in(directory: &str) {
+    std::env::set_current_dir(directory).unwrap();
+    if is_root() {
+        assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
+        assert_eq!(unsafe { libc::setgid(65534) }, 0);
+        assert_eq!(unsafe { libc::setuid(65534) }, 0);
+        // So that /proc/self stays readable.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+    }
+}
+
+#[test]
+fn no_permission_is_an_error_and_leaves_all_as_it_was() {
+    let scratch = Scratch::new();
+    let (directory, stale) = (scratch.path("closed"), scratch.path("closed/stale"));
+    fs::create_dir(directory).unwrap();
+    fs::write(stale, "4194305\n").unwrap();
+    let set_mode = |path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(stale, 0o444);
+    // The mode of the directory, the path, and what fails.
+    for (mode, path, call) in [
+        (0o555, "closed/fresh", Call::Openat),
+        (0o555, "closed/stale", Call::Openat),
+        (0o555, "closed/missing/pid", Call::Mkdirat),
+        (0o555, "closed/missing/missing/pid", Call::Mkdirat),
+        (0o444, "closed/fresh", Call::Openat),
+        (0o444, "closed/stale", Call::Openat),
+        (0o444, "closed/missing/pid", Call::Openat),
+    ] {
+        set_mode(directory, mode);
+        apart(|| {
+            become_nobody_in(scratch.directory.to_str().unwrap());
+            assert_fails(path, call, Errno::PermissionDenied);
+        });
+        set_mode(directory, 0o755);
+        assert_eq!(listing(directory), ["stale"]);
+        assert_eq!(content(stale), "4194305\n");
+        assert!(!is_locked(stale));
+    }
+    set_mode(stale, 0o644);
+    assert_works(stale);
+}
+
+#[test]
+fn a_read_only_file_system_is_an_error_and_leaves_all_as_it_was() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory.to_str().unwrap();
+    let (fresh, stale) = (scratch.path("fresh"), scratch.path("stale"));
+    apart_with_mounts(|| {
+        mount(directory, "tmpfs", 0, "");
+        fs::write(stale, "4194305\n").unwrap();
+        mount(directory, "tmpfs", libc::MS_REMOUNT | libc::MS_RDONLY, "");
+        for (path, call) in [(fresh, Call::Openat), (stale, Call::Openat), (scratch.path("missing/pid"), Call::Mkdirat)]
+        {
+            assert_fails(path, call, Errno::ReadOnlyFileSystem);
+        }
+        assert_eq!(listing(directory), ["stale"]);
+        assert_eq!(content(stale), "4194305\n");
+        assert!(!is_locked(stale));
+        assert_eq!(pidflock::probe(stale), Ok(State::Free { stale: Pid::new(4_194_305) })); // to look is allowed
+        mount(directory, "tmpfs", libc::MS_REMOUNT, "");
+        assert_works(fresh);
+        assert_works(stale);
+    });
+}
+
+/// An attribute of a file, as chattr(1) sets it, for as long as this lives.
+struct Attribute<'a>(&'a str, libc::c_int);
+
+impl Attribute<'_> {
+    fn set(path: &str, flag: libc::c_int) -> Option<Attribute<'_>> {
+        change_attributes(path, |flags| flags | flag).then_some(Attribute(path, flag))
+    }
+}
+
+impl Drop for Attribute<'_> {
+    fn drop(&mut self) {
+        assert!(change_attributes(self.0, |flags| flags & !self.1));
+    }
+}
+
+fn change_attributes(path: &str, change: impl Fn(libc::c_int) -> libc::c_int) -> bool {
+    let file = File::open(path).unwrap();
+    let mut flags: libc::c_int = 0;
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) } == -1 {
+        return false;
+    }
+    flags = change(flags);
+    unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) == 0 }
+}
+
+#[test]
+fn an_immutable_or_append_only_file_is_an_error_and_stays_as_it_was() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for flag in [0x10, 0x20] {
+        fs::write(path, "4194305\n").unwrap();
+        let Some(attribute) = Attribute::set(path, flag) else {
+            return skip("needs a file system with attributes, and the right to set them");
+        };
+        assert_fails(path, Call::Openat, Errno::NotPermitted);
+        assert_eq!(content(path), "4194305\n");
+        assert!(!is_locked(path));
+        drop(attribute);
+        assert_works(path);
+    }
+}
+
+// Another view of the file system.
+
+#[test]
+fn a_release_after_chroot_removes_the_right_file() {
+    if !is_root() {
+        return skip("only root may change its root");
+    }
+    let scratch = Scratch::new();
+    let (path, jail) = (scratch.path("pid"), scratch.path("jail"));
+    let decoy = format!("{jail}{path}"); // what the path leads to, seen from in there
+    fs::create_dir_all(&decoy[..decoy.len() - "/pid".len()]).unwrap();
+    fs::write(&decoy, names_me()).unwrap();
+    apart(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        chroot(jail).unwrap();
+        std::env::set_current_dir("/").unwrap();
+        assert_eq!(content(path), format!("{}\n", unsafe { libc::getppid() })); // the decoy
+        assert_eq!(lock.is_current(), Ok(true));
+        lock.restamp().unwrap();
+        lock.release().unwrap();
+    });
+    assert_eq!(listing(scratch.directory.to_str().unwrap()), ["jail"]);
+    assert_eq!(content(&decoy), names_me());
+}
+
+#[test]
+fn without_proc_all_still_works() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    apart_with_mounts(|| {
+        let before = descriptors();
+        mount("/proc", "tmpfs", 0, "");
+        assert!(fs::metadata("/proc/self").is_err());
+
+        let me = Pid::new(me()).unwrap();
+        let lock = PidLock::acquire(path).unwrap();
+        assert_eq!(PidLock::acquire(path).map(drop), Err(Error::AlreadyLocked { holder: Some(me) }));
+        assert_eq!(pidflock::probe(path), Ok(State::Held { holder: Some(me) }));
+        assert_eq!(pidflock::signal(path, Signal::from_raw(0).unwrap()), Ok(me));
+        lock.release().unwrap();
+        assert_eq!(pidflock::probe(path), Ok(State::Absent));
+
+        assert_eq!(unsafe { libc::umount2(c"/proc".as_ptr(), 0) }, 0);
+        assert_eq!(descriptors(), before);
+    });
+}
