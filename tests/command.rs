@@ -1,0 +1,656 @@
+//! The command, end to end: what it does, what it says, and what it exits with.
+#![allow(
+    unsafe_code,
+    unreachable_pub,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::cast_possible_wrap,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic, and makes its system calls itself"
+)]
+
+mod support;
+
+use std::{
+    ffi::{CStr, OsStr},
+    fs::{self, File},
+    io::{self, Read},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{OpenOptionsExt, PermissionsExt, symlink},
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    process::{self, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use support::*;
+
+/// How a command that has ended did so, and what it printed.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    end: End,
+    out: String,
+    err: String,
+}
+
+fn said(code: i32, out: impl Into<String>, err: impl Into<String>) -> Said {
+    Said { end: End::Exit(code), out: out.into(), err: err.into() }
+}
+
+fn end(status: process::ExitStatus) -> End {
+    status.code().map_or_else(|| End::Signal(status.signal().unwrap()), End::Exit)
+}
+
+/// Runs `pidflock` with these arguments to its end.
+fn say<A: AsRef<OsStr>>(arguments: &[A]) -> Said {
+    finish(pidflock().args(arguments))
+}
+
+fn finish(command: &mut Command) -> Said {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    Said { end: end(output.status), out, err }
+}
+
+/// A program that runs. Killed and waited for on drop.
+struct Running(process::Child);
+
+impl Running {
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.wait();
+    }
+
+    fn wait(&mut self) -> End {
+        end(self.0.wait().unwrap())
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// The descriptors that it has open, and what they lead to. Some may be closed while we look.
+    fn descriptors(&self) -> Vec<(i32, String)> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().flatten();
+        let mut descriptors: Vec<(i32, String)> = entries
+            .filter_map(|entry| {
+                let file = fs::read_link(entry.path()).ok()?;
+                Some((entry.file_name().to_str()?.parse().ok()?, file.to_str()?.to_owned()))
+            })
+            .collect();
+        descriptors.sort();
+        descriptors
+    }
+
+    /// Whether it ignores a signal.
+    fn ignores(&self, signal: i32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (signal - 1) != 0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until a third program got somewhere.
+#[track_caller]
+fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within ten seconds");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Starts `command`, which becomes `sleep`, and returns once it sleeps: before that, it may have its libraries open.
+fn asleep(command: &mut Command) -> Running {
+    let running = Running(command.stdin(Stdio::null()).spawn().unwrap());
+    let status = format!("/proc/{}/stat", running.0.id());
+    until(|| fs::read_to_string(&status).unwrap().contains("(sleep) S"));
+    running
+}
+
+/// The beginning of `run`: `pidflock run PIDFILE`, and options before it.
+fn run(options: &[&str], path: &str) -> Command {
+    let mut command = pidflock();
+    command.arg("run").args(options).arg(path);
+    command
+}
+
+/// A holder that sleeps. Every signal does to it what signals do by default.
+fn hold(path: &str) -> Running {
+    let mut command = run(&[], path);
+    unsafe { command.pre_exec(|| signals(libc::SIG_DFL, &[libc::SIGHUP, libc::SIGUSR1, libc::SIGTERM])) };
+    asleep(command.args(["sleep", "60"]))
+}
+
+/// A holder that sleeps and ignores TERM.
+fn hold_against_term(path: &str) -> Running {
+    let mut command = run(&[], path);
+    unsafe { command.pre_exec(|| signals(libc::SIG_IGN, &[libc::SIGTERM])) };
+    asleep(command.args(["sleep", "60"]))
+}
+
+/// Between fork and exec: what these signals are to do.
+fn signals(action: libc::sighandler_t, signals: &[i32]) -> io::Result<()> {
+    for signal in signals {
+        unsafe { libc::signal(*signal, action) };
+    }
+    Ok(())
+}
+
+/// The line about a file.
+fn line(path: &str, text: impl std::fmt::Display) -> String {
+    format!("pidflock: {path}: {text}\n")
+}
+
+fn exists(path: &str) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+// run
+
+#[test]
+fn run_holds_the_name_for_command_and_makes_the_directories() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a/b/pid");
+    let mut holder = hold(path);
+    assert!(is_locked(path));
+    assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", holder.pid()));
+    holder.kill();
+    assert!(!is_locked(path));
+}
+
+#[test]
+fn a_second_run_is_refused_and_does_not_run_command() {
+    let scratch = Scratch::new();
+    let (path, trace) = (scratch.path("pid"), scratch.path("trace"));
+    let mut holder = hold(path);
+    let refused = line(path, format_args!("already locked by process {}", holder.pid()));
+    for options in [&[][..], &["-t", "0"], &["-t0.05"]] {
+        assert_eq!(finish(run(options, path).args(["touch", trace])), said(75, "", &*refused));
+    }
+    assert!(!exists(trace));
+    assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", holder.pid()));
+    assert!(holder.lives());
+}
+
+#[test]
+fn run_ends_as_command_does() {
+    let scratch = Scratch::new();
+    for code in [0, 1, 7, 75, 255] {
+        let ended =
+            finish(run(&[], scratch.path("pid")).args(["sh", "-c", &format!("echo x; echo y >&2; exit {code}")]));
+        assert_eq!(ended, said(code, "x\n", "y\n"));
+    }
+    let ended = finish(run(&[], scratch.path("pid")).args(["sh", "-c", "kill -9 $$"]));
+    assert_eq!(ended.end, End::Signal(9));
+}
+
+#[test]
+fn a_command_that_cannot_be_run_leaves_the_name_free_and_no_file() {
+    let scratch = Scratch::new();
+    let (path, plain, missing) = (scratch.path("pid"), scratch.path("plain"), scratch.path("missing"));
+    fs::write(plain, "#!/bin/sh\n").unwrap();
+    let table = [
+        (missing, 127, "no such file or directory"),
+        ("pidflock-no-such-command", 127, "no such file or directory"),
+        (plain, 126, "permission denied"),
+        (scratch.directory.to_str().unwrap(), 126, "permission denied"),
+    ];
+    for (command, code, reason) in table {
+        for stale in [None, Some("4194305\n")] {
+            if let Some(text) = stale {
+                fs::write(path, text).unwrap();
+            }
+            let failed = finish(run(&[], path).arg(command).env("PATH", scratch.directory.as_os_str()));
+            assert_eq!(failed, said(code, "", line(command, format_args!("exec: {reason}"))));
+            assert!(!exists(path), "{command}");
+        }
+    }
+    assert_eq!(finish(run(&[], path).arg("true")).end, End::Exit(0));
+}
+
+#[test]
+fn run_gives_a_new_file_the_mode_and_leaves_that_of_an_old_one() {
+    let scratch = Scratch::new();
+    for (name, options, mode) in [
+        ("a", &["-m", "600"][..], 0o600),
+        ("b", &["-m0640"], 0o640),
+        ("c", &[], 0o644),
+        ("c", &["-m", "600"], 0o644),
+        ("d", &["-m", "666", "-m", "600"], 0o600),
+    ] {
+        let path = scratch.path(name);
+        let mut command = run(options, path);
+        unsafe { command.pre_exec(|| (libc::umask(0o022), Ok(())).1) };
+        assert_eq!(finish(command.arg("true")), said(0, "", ""), "{options:?}");
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, mode, "{options:?}");
+    }
+}
+
+#[test]
+fn options_end_at_two_dashes_and_at_pidfile() {
+    let scratch = Scratch::new();
+    let in_scratch = |arguments: &[&str]| finish(pidflock().current_dir(&scratch.directory).args(arguments));
+    let print = ["sh", "-c", "echo \"$@\"", "-"];
+    for (before, pidfile) in [(&["run", "--"][..], "-t"), (&["run", "-wm600", "--"], "--"), (&["run"], "-")] {
+        let arguments = [before, &[pidfile], &print, &["-t", "-h", "--", "--help"]].concat();
+        assert_eq!(in_scratch(&arguments), said(0, "-t -h -- --help\n", ""), "{arguments:?}");
+        assert!(scratch.directory.join(pidfile).exists(), "{arguments:?}");
+        assert_eq!(in_scratch(&["status", "--", pidfile]).end, End::Exit(1));
+    }
+    // After PIDFILE nothing is an option, not even this.
+    let refused = finish(run(&[], scratch.path("pid")).args(["--", "true"]).env("PATH", scratch.path("nowhere")));
+    assert_eq!(refused, said(127, "", line("--", "exec: no such file or directory")));
+}
+
+#[test]
+fn run_waits_for_a_holder_that_is_killed() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for options in [&["-t", "60"][..], &["-w"]] {
+        let mut holder = hold(path);
+        let mut waiting = Running(run(options, path).args(["sleep", "60"]).spawn().unwrap());
+        until(|| waiting.descriptors().iter().any(|(_, file)| file == path));
+        assert!(waiting.lives());
+        assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", holder.pid()));
+        holder.kill();
+        until(|| fs::read_to_string(path).unwrap() == format!("{}\n", waiting.pid()));
+        assert!(is_locked(path));
+    }
+}
+
+// What COMMAND gets.
+
+/// `sleep` by itself, and under `run`: the two lists of descriptors, and the one that leads to the PID file taken out.
+fn inherited(path: &str, prepare: fn() -> io::Result<()>) -> (Vec<i32>, Vec<i32>, i32) {
+    let (mut plain, mut held) = (Command::new("sleep"), run(&[], path));
+    unsafe { plain.pre_exec(prepare) };
+    unsafe { held.pre_exec(prepare) };
+    let (plain, held) = (asleep(plain.arg("60")).descriptors(), asleep(held.args(["sleep", "60"])).descriptors());
+    let (locked, others) = held.into_iter().partition::<Vec<_>, _>(|(_, file)| file == path);
+    assert_eq!(locked.len(), 1);
+    let numbers = |descriptors: Vec<(i32, String)>| descriptors.into_iter().map(|(number, _)| number).collect();
+    (numbers(plain), numbers(others), locked[0].0)
+}
+
+#[test]
+fn command_inherits_the_locked_descriptor_and_no_other() {
+    let scratch = Scratch::new();
+    let (plain, others, locked) = inherited(scratch.path("pid"), || Ok(()));
+    assert_eq!(others, plain);
+    assert!(locked > 2);
+}
+
+#[test]
+fn with_the_standard_streams_closed_the_lock_takes_none_of_their_places() {
+    let scratch = Scratch::new();
+    let (plain, others, locked) = inherited(scratch.path("pid"), || {
+        (0..3).for_each(|stream| assert_eq!(unsafe { libc::close(stream) }, 0));
+        Ok(())
+    });
+    assert_eq!(others, plain);
+    assert!(plain.iter().all(|number| *number > 2));
+    assert!(locked > 2);
+}
+
+#[test]
+fn command_gets_the_disposition_of_the_file_size_signal_that_was() {
+    let scratch = Scratch::new();
+    for (action, ignored) in [(libc::SIG_DFL, false), (libc::SIG_IGN, true)] {
+        let mut command = run(&[], scratch.path("pid"));
+        unsafe { command.pre_exec(move || signals(action, &[libc::SIGXFSZ])) };
+        assert_eq!(asleep(command.args(["sleep", "60"])).ignores(libc::SIGXFSZ), ignored);
+    }
+}
+
+#[test]
+fn a_run_under_a_file_size_limit_fails_with_a_line_and_does_not_die() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut command = run(&[], path);
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    unsafe {
+        command.pre_exec(move || {
+            assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+            signals(libc::SIG_DFL, &[libc::SIGXFSZ])
+        })
+    };
+    assert_eq!(finish(command.arg("true")), said(71, "", line(path, "pwrite: file too large")));
+    assert!(!exists(path));
+}
+
+// status
+
+#[test]
+fn status_tells_held_stale_absent_and_unknown() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let status = |path: &str| say(&["status", path]);
+    assert_eq!(status(path), said(3, "", line(path, "no such file")));
+    assert_eq!(status(scratch.path("no/directory")).end, End::Exit(3));
+
+    let mut holder = hold(path);
+    assert_eq!(status(path), said(0, format!("{}\n", holder.pid()), ""));
+    holder.kill();
+    let left = line(path, format_args!("not locked; left behind by process {}", holder.pid()));
+    assert_eq!(status(path), said(1, "", left));
+    let next = hold(path);
+    assert_eq!(status(path), said(0, format!("{}\n", next.pid()), ""));
+    drop(next);
+
+    fs::write(path, "").unwrap();
+    assert_eq!(status(path), said(1, "", line(path, "not locked")));
+    assert!(exists(path), "status has removed it");
+
+    let (link, directory) = (scratch.path("link"), scratch.directory.to_str().unwrap());
+    symlink(path, link).unwrap();
+    for odd in [link, directory] {
+        assert_eq!(status(odd), said(4, "", line(odd, "not a regular file with one link")));
+    }
+}
+
+#[test]
+fn status_of_a_name_whose_holder_has_no_name_is_held() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold(path);
+    fs::write(path, "").unwrap();
+    assert_eq!(say(&["status", path]), said(0, "", line(path, "locked by a process that cannot be named")));
+    assert!(holder.lives());
+}
+
+#[test]
+fn status_of_an_unreadable_file_is_unknown() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    fs::write(path, "").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut command = pidflock();
+    command.args(["status", path]);
+    if is_root() {
+        // After exec root is without CAP_DAC_OVERRIDE (1) and CAP_DAC_READ_SEARCH (2), and reads what others may.
+        let drop_capabilities = || {
+            let dropped =
+                (1..=2).all(|capability| unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0 });
+            if dropped { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        unsafe { command.pre_exec(drop_capabilities) };
+    }
+    if command.output().is_err() {
+        return skip("this root may not drop its capabilities");
+    }
+    assert_eq!(finish(&mut command), said(4, "", line(path, "openat: permission denied")));
+}
+
+// signal, stop, wait
+
+#[test]
+fn signal_reaches_the_holder() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for (options, number) in [
+        (&[][..], libc::SIGTERM),
+        (&["-s", "HUP"], libc::SIGHUP),
+        (&["-s", "SIGHUP"], libc::SIGHUP),
+        (&["-s", "1"], libc::SIGHUP),
+        (&["-sUSR1"], libc::SIGUSR1),
+        (&["-s", "HUP", "-s", "KILL"], libc::SIGKILL),
+    ] {
+        let mut holder = hold(path);
+        let arguments = [&["signal"], options, &[path]].concat();
+        assert_eq!(say(&arguments), said(0, "", ""), "{options:?}");
+        assert_eq!(holder.wait(), End::Signal(number), "{options:?}");
+    }
+    let mut holder = hold(path);
+    assert_eq!(say(&["signal", "-s", "0", path]), said(0, "", ""));
+    assert!(holder.lives());
+    holder.kill();
+    assert_eq!(say(&["signal", "-s", "0", path]), said(71, "", line(path, "not locked")));
+    assert_eq!(say(&["signal", scratch.path("absent")]), said(71, "", line(scratch.path("absent"), "not locked")));
+}
+
+#[test]
+fn stop_ends_the_holder_and_waits_for_the_lock() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for (options, number) in [
+        (&[][..], libc::SIGTERM),
+        (&["-s", "HUP"], libc::SIGHUP),
+        (&["-ks9"], libc::SIGKILL),
+        (&["-kt5"], libc::SIGTERM),
+    ] {
+        let mut holder = hold(path);
+        assert_eq!(say(&[&["stop"], options, &[path]].concat()), said(0, "", ""), "{options:?}");
+        assert!(!is_locked(path), "{options:?}");
+        assert_eq!(holder.wait(), End::Signal(number), "{options:?}");
+    }
+    assert_eq!(say(&["stop", path]), said(0, "", "")); // free
+    assert!(exists(path));
+    assert_eq!(say(&["stop", scratch.path("absent")]), said(0, "", ""));
+}
+
+#[test]
+fn stop_gives_up_on_a_holder_that_stays_unless_it_is_to_kill() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold_against_term(path);
+    let held = line(path, format_args!("already locked by process {}", holder.pid()));
+    assert_eq!(say(&["stop", "-t", "0.2", path]), said(75, "", held));
+    assert!(holder.lives());
+    assert_eq!(say(&["stop", "-k", "-t", "0.2", path]), said(0, "", ""));
+    assert!(!is_locked(path));
+    assert_eq!(holder.wait(), End::Signal(libc::SIGKILL));
+}
+
+#[test]
+fn wait_ends_when_nobody_holds_the_name() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold(path);
+    let held = line(path, format_args!("already locked by process {}", holder.pid()));
+    let started = Instant::now();
+    assert_eq!(say(&["wait", "-t", "0.2", path]), said(75, "", held));
+    assert!(started.elapsed() >= Duration::from_millis(200));
+    for options in [&["-t", "60"][..], &[]] {
+        let mut waiting = Running(pidflock().arg("wait").args(options).arg(path).spawn().unwrap());
+        until(|| waiting.descriptors().iter().any(|(_, file)| file == path));
+        assert!(waiting.lives());
+        holder.kill();
+        assert_eq!(waiting.wait(), End::Exit(0), "{options:?}");
+        holder = hold(path);
+    }
+    holder.kill();
+    assert_eq!(say(&["wait", "-t", "0.2", path]), said(0, "", ""));
+    assert!(exists(path));
+    assert_eq!(say(&["wait", scratch.path("absent")]), said(0, "", ""));
+}
+
+// What it says.
+
+#[test]
+fn wrong_usage_is_one_line_that_names_the_word_and_64() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let table: &[(&[&str], &str)] = &[
+        (&[], "a subcommand is missing"),
+        (&[""], "a subcommand is missing"),
+        (&["fly"], "no such subcommand: fly"),
+        (&["-x"], "no such subcommand: -x"),
+        (&["fl\ny", path], "no such subcommand: fl?y"),
+        (&["run"], "PIDFILE is missing"),
+        (&["run", "--"], "PIDFILE is missing"),
+        (&["status"], "PIDFILE is missing"),
+        (&["signal", "-s", "HUP"], "PIDFILE is missing"),
+        (&["stop", "-k"], "PIDFILE is missing"),
+        (&["wait"], "PIDFILE is missing"),
+        (&["run", path], "COMMAND is missing"),
+        (&["run", "-w", "--", path], "COMMAND is missing"),
+        (&["run", "-x", path, "true"], "no such option: x"),
+        (&["run", "-wx", path, "true"], "no such option: x"),
+        (&["run", "-k", path, "true"], "no such option: k"),
+        (&["status", "-t", "1", path], "no such option: t"),
+        (&["signal", "-k", path], "no such option: k"),
+        (&["stop", "-w", path], "no such option: w"),
+        (&["wait", "-s", "1", path], "no such option: s"),
+        (&["run", "-t"], "the option needs a value: t"),
+        (&["run", "-wm"], "the option needs a value: m"),
+        (&["signal", "-s"], "the option needs a value: s"),
+        (&["stop", "-kt"], "the option needs a value: t"),
+        (&["status", path, "more"], "one word too many: more"),
+        (&["signal", path, "HUP"], "one word too many: HUP"),
+        (&["stop", path, "-k"], "one word too many: -k"),
+        (&["wait", path, "-h"], "one word too many: -h"),
+        (&["run", "-t", "", path, "true"], "not a number of seconds"),
+        (&["run", "-t", "-1", path, "true"], "not a number of seconds: -1"),
+        (&["run", "-t", "x", path, "true"], "not a number of seconds: x"),
+        (&["stop", "-t", "1s", path], "not a number of seconds: 1s"),
+        (&["stop", "-t", ".5", path], "not a number of seconds: .5"),
+        (&["wait", "-t", "1.2.3", path], "not a number of seconds: 1.2.3"),
+        (&["wait", "-t", "1e3", path], "not a number of seconds: 1e3"),
+        (&["wait", "-t", "18446744073709551616", path], "not a number of seconds: 18446744073709551616"),
+        (&["run", "-m", "8", path, "true"], "not a mode of permissions: 8"),
+        (&["run", "-m", "1000", path, "true"], "not a mode of permissions: 1000"),
+        (&["run", "-m", "", path, "true"], "not a mode of permissions"),
+        (&["run", "-m", "-644", path, "true"], "not a mode of permissions: -644"),
+        (&["run", "-m", "u+r", path, "true"], "not a mode of permissions: u+r"),
+        (&["signal", "-s", "NOPE", path], "no such signal: NOPE"),
+        (&["signal", "-s", "", path], "no such signal"),
+        (&["signal", "-s", "-1", path], "no such signal: -1"),
+        (&["stop", "-s", "9999", path], "no such signal: 9999"),
+        (&["stop", "-s", "SIG", path], "no such signal: SIG"),
+    ];
+    for (arguments, reason) in table {
+        let expected = said(64, "", format!("pidflock: {reason}; try 'pidflock --help'\n"));
+        assert_eq!(say(arguments), expected, "{arguments:?}");
+        assert!(!exists(path), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_fits_a_terminal_and_can_be_had_everywhere() {
+    let _scratch = Scratch::new();
+    let help = say(&["--help"]);
+    assert_eq!((help.end, &*help.err), (End::Exit(0), ""));
+    assert!(help.out.lines().count() <= 40);
+    for line in help.out.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    for subcommand in ["run", "status", "signal", "stop", "wait"] {
+        assert!(help.out.contains(&format!("pidflock {subcommand} ")), "{subcommand}");
+        for option in ["-h", "--help"] {
+            assert_eq!(say(&[subcommand, option]), help, "{subcommand} {option}");
+        }
+    }
+    assert_eq!(say(&["-h"]), help);
+    assert_eq!(say(&["run", "-w", "-h", "pid"]), help);
+    for option in ["-V", "--version"] {
+        assert_eq!(say(&[option]), said(0, concat!("pidflock ", env!("CARGO_PKG_VERSION"), "\n"), ""));
+    }
+}
+
+#[test]
+fn what_cannot_be_a_path_is_wrong_usage_and_other_errors_are_the_systems() {
+    let scratch = Scratch::new();
+    let (plain, link) = (scratch.path("plain"), scratch.path("link"));
+    fs::write(plain, "").unwrap();
+    symlink(plain, link).unwrap();
+    let long = scratch.path(&"x".repeat(256));
+    let below = scratch.path("plain/pid");
+    let table = [
+        ("", 64, "not the path of a file"),
+        (".", 64, "not the path of a file"),
+        ("a/", 64, "not the path of a file"),
+        (long, 64, "not the path of a file"),
+        (link, 71, "not a regular file with one link"),
+        (below, 71, "openat: not a directory"),
+    ];
+    for (path, code, reason) in table {
+        for (arguments, code) in [
+            (&["run", path, "true"][..], code),
+            (&["signal", path], code),
+            (&["stop", path], code),
+            (&["wait", path], code),
+            (&["status", path], 4), // unknown, says the LSB
+        ] {
+            assert_eq!(say(arguments), said(code, "", line(path, reason)), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn a_path_with_control_characters_still_gives_one_line() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a\nb\x1b[1m\x7f\t");
+    let shown = path.replace(|character: char| character.is_ascii_control(), "?");
+    assert_eq!(say(&["status", path]), said(3, "", line(&shown, "no such file")));
+    let holder = hold(path);
+    let refused = line(&shown, format_args!("already locked by process {}", holder.pid()));
+    assert_eq!(finish(run(&[], path).arg("true")), said(75, "", refused));
+    drop(holder);
+    assert_eq!(finish(run(&[], path).arg("/no\n")), said(127, "", line("/no?", "exec: no such file or directory")));
+}
+
+#[test]
+fn an_answer_that_cannot_be_printed_is_an_error() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let _holder = hold(path);
+    for (arguments, code, about) in [
+        (&["status", path][..], 4, path),
+        (&["--help"], 71, "standard output"),
+        (&["--version"], 71, "standard output"),
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut child = Running(pidflock().args(arguments).stdout(full).stderr(Stdio::piped()).spawn().unwrap());
+        let mut err = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!(err, line(about, "write: no space left on device"), "{arguments:?}");
+        assert_eq!(child.wait(), End::Exit(code), "{arguments:?}");
+    }
+}
+
+/// A terminal: the end that a person reads, and the one that a program writes to.
+fn terminal() -> (File, File) {
+    let open = |path: &str| File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).unwrap();
+    let person = open("/dev/ptmx");
+    let mut name = [0; 64];
+    assert_eq!(unsafe { libc::unlockpt(person.as_raw_fd()) }, 0);
+    assert_eq!(unsafe { libc::ptsname_r(person.as_raw_fd(), name.as_mut_ptr(), name.len()) }, 0);
+    let program = open(unsafe { CStr::from_ptr(name.as_ptr()) }.to_str().unwrap());
+    (person, program)
+}
+
+#[test]
+fn who_waits_at_a_terminal_is_told_for_whom() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for arguments in [&["run", "-w", path, "true"][..], &["run", "-t", "60", path, "true"], &["wait", path]] {
+        let mut holder = hold(path);
+        let expected = line(path, format_args!("waiting for process {}", holder.pid()));
+        let (mut person, program) = terminal();
+        let mut waiting = Running(pidflock().args(arguments).stderr(program).spawn().unwrap());
+        let mut told = vec![0; expected.len() + 1]; // a terminal makes two bytes of the newline
+        person.read_exact(&mut told).unwrap();
+        assert_eq!(String::from_utf8(told).unwrap().replace('\r', ""), expected, "{arguments:?}");
+        assert!(waiting.lives());
+        holder.kill();
+        assert_eq!(waiting.wait(), End::Exit(0), "{arguments:?}");
+    }
+}
