@@ -4,7 +4,7 @@
 #![no_std]
 #![no_main]
 
-#[cfg(any(feature = "std", panic = "unwind"))]
+#[cfg(any(feature = "std", debug_assertions))]
 extern crate std; // for its panic handler alone
 
 #[forbid(unsafe_code)]
@@ -25,19 +25,13 @@ extern "C" fn main(_count: c_int, arguments: *const *const c_char) -> c_int {
     command::main(arguments).into()
 }
 
-/// Is never linked: in a release build it calls what does not exist, so that a panic that can be reached is an error of
-/// the linker. In a development build, where arithmetic is checked, it stands still.
-#[cfg(not(any(feature = "std", panic = "unwind")))]
+/// Is never linked: it calls what does not exist, so that a panic that can be reached is an error of the linker.
+#[cfg(not(any(feature = "std", debug_assertions)))]
 #[panic_handler]
 #[allow(unsafe_code)]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    #[cfg(not(debug_assertions))]
-    {
-        unsafe extern "C" {
-            safe fn a_panic_can_be_reached() -> !;
-        }
-        a_panic_can_be_reached()
+    unsafe extern "C" {
+        safe fn a_panic_can_be_reached() -> !;
     }
-    #[cfg(debug_assertions)]
-    loop {}
+    a_panic_can_be_reached()
 }

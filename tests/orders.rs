@@ -85,7 +85,7 @@ fn run(
         },
         actors: actors.collect(),
         preemptions: (works.len() > 2).then_some(if full() { 3 } else { 1 }),
-        most: if full() { u64::MAX } else { 2_000 },
+        most: if full() { u64::MAX } else { 400 },
     });
     if let Ok(covered) = &result {
         let Covered { orders, runs, steps, complete, windows } = covered;

@@ -27,9 +27,13 @@ impl Words {
                 [b'-', letters @ ..] => (self.rest, self.letters) = (after, letters),
                 _ => return Ok(None),
             }
-            if self.letters == b"-" {
-                self.letters = b"";
-                return Ok(None);
+            match self.letters {
+                b"-" => {
+                    self.letters = b"";
+                    return Ok(None);
+                }
+                [b'-', name @ ..] => return Err(Failure::Usage("no such option", name)),
+                _ => {}
             }
         }
         let (letter, others) = self.letters.split_first().unwrap_or((&b'-', b""));
