@@ -180,3 +180,25 @@ fn a_refused_adoption_closes_only_what_is_the_file() {
     assert_eq!(PidLock::adopt(fd, path).unwrap_err(), Error::NotAPidFile);
     assert!(!is_open(number) && !is_locked(path));
 }
+
+#[cfg(feature = "std")]
+#[test]
+fn a_descriptor_that_could_not_be_stamped_is_not_adopted() {
+    use pidflock::{Call, Errno, Error};
+    use std::os::fd::AsRawFd;
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    fs::write(path, "").unwrap();
+    let mut ways = [fs::File::options(), fs::File::options(), fs::File::options()];
+    ways[0].read(true);
+    ways[1].write(true);
+    ways[2].read(true).append(true);
+    for way in ways {
+        let file = way.open(path).unwrap();
+        let number = file.as_raw_fd();
+        let refused = PidLock::adopt(file.into(), path).unwrap_err();
+        assert_eq!(refused, Error::Sys { call: Call::Fcntl, errno: Errno::Invalid });
+        assert!(is_open(number) && !is_locked(path));
+        unsafe { libc::close(number) };
+    }
+}

@@ -85,7 +85,7 @@ fn run(
         },
         actors: actors.collect(),
         preemptions: (works.len() > 2).then_some(if full() { 3 } else { 1 }),
-        most: if full() { u64::MAX } else { 400 },
+        most: if full() { u64::MAX } else { 600 },
     });
     if let Ok(covered) = &result {
         let Covered { orders, runs, steps, complete, windows } = covered;
@@ -132,13 +132,20 @@ fn two_starters_that_leave_the_file_behind() {
 #[test]
 fn two_starters_with_two_rounds_each() {
     let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
-        Box::new(move || {
-            let first = hold(PidLock::options(), file);
-            let second = hold(PidLock::options(), file);
-            first.max(second)
-        })
+        Box::new(move || hold(PidLock::options(), file).max(hold(PidLock::options(), file)))
     };
     prove("two starters, two rounds each", &nothing, |file| vec![("A", rounds(file)), ("B", rounds(file))]);
+}
+
+/// The heart: B opens the file, A removes it and lets go, B locks it, and A's second round makes a new one.
+#[test]
+fn a_leaver_a_newcomer_and_two_inodes() {
+    let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
+        Box::new(move || hold(PidLock::options(), file).max(hold(PidLock::options(), file)))
+    };
+    prove("a leaver and a newcomer on different inodes", &nothing, |file| {
+        vec![("A", rounds(file)), ("B", starter(file))]
+    });
 }
 
 #[test]

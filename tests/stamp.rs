@@ -32,9 +32,10 @@ fn nothing_is_left_of_what_was_there_before() {
     contents.extend([STALE, "2147483647\n", "1\n", "\n", "7\nmore\n"].map(|text| text.as_bytes().to_vec()));
     contents.push(vec![0; 20]);
     for content in contents {
-        for sync in [true, false] {
+        // A file that is not to be removed is written over.
+        for (sync, remove) in [(true, true), (false, true), (true, false)] {
             fs::write(path, &content).unwrap();
-            let lock = PidLock::options().sync(sync).acquire(path).unwrap();
+            let lock = PidLock::options().sync(sync).remove_on_release(remove).acquire(path).unwrap();
             let stamped = fs::read(path).unwrap();
             assert_eq!(stamped, format!("{}\n", lock.pid()).as_bytes(), "over {} bytes", content.len());
         }
