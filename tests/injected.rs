@@ -382,6 +382,7 @@ fn every_call_fails_with_every_error_of_its_manual_page() {
     if let Some(reason) = trace::impossible() {
         return skip(&reason);
     }
+    trace::stay_on_one_processor();
     let directory = scratch.directory.to_str().unwrap();
     let (mut single, mut pairs) = (0, 0);
     for operation in OPERATIONS {

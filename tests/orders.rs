@@ -85,9 +85,9 @@ fn run(what: &str, scratch: &Scratch, file: &str, before: &dyn Fn(), works: &[Wo
     // preemptions. Three: bounded by preemptions.
     let bounds: &[(Option<u32>, u64)] = match (works.len() > 2, full()) {
         (false, true) => &[(None, u64::MAX)],
-        (false, false) => &[(None, 600), (Some(2), 1500)],
+        (false, false) => &[(None, 300), (Some(2), 600)],
         (true, true) => &[(Some(3), u64::MAX)],
-        (true, false) => &[(Some(1), 1500)],
+        (true, false) => &[(Some(1), 300)],
     };
     for (preemptions, most) in bounds {
         let covered = match explore(&scenario(*preemptions, *most)) {

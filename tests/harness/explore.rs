@@ -20,7 +20,7 @@
 //! Each class of equal orders is run at least once (sleep sets, Godefroid 1996). A sleep is not slept: the process waits
 //! until another has made a step, since without one it would see what it has seen.
 
-use super::trace::{MARK, Stop, Syscall, Traced};
+use super::trace::{MARK, Stop, Syscall, Traced, stay_on_one_processor};
 use crate::support::End;
 use std::{collections::BTreeSet, fmt::Write as _, fs, os::unix::fs::MetadataExt};
 
@@ -491,6 +491,7 @@ impl Choice {
 /// Runs the scenario in every order, up to those that are equal. An order in which something is wrong is returned as a
 /// table.
 pub fn explore(scenario: &Scenario) -> Result<Covered, String> {
+    stay_on_one_processor();
     let mut choices: Vec<Choice> = vec![];
     let mut covered = Covered::default();
     loop {

@@ -226,6 +226,15 @@ impl Drop for Traced {
     }
 }
 
+/// Keeps this thread, and all that it will fork, on the processor that it is on: tracer and traced take turns, and to wake
+/// each other across processors takes longer than the calls themselves.
+pub fn stay_on_one_processor() {
+    let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let here = unsafe { libc::sched_getcpu() } as usize;
+    unsafe { libc::CPU_SET(here, &mut one) };
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const one) };
+}
+
 /// Why nothing can be traced here, if so.
 pub fn impossible() -> Option<String> {
     let work = || {
