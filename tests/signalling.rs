@@ -1,0 +1,480 @@
+//! A signal reaches the holder or nobody; and to wait for a holder is to wait for this one.
+#![allow(
+    unsafe_code,
+    unreachable_pub,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+mod support;
+
+use pidflock::{Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal};
+use std::{
+    fs,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{PermissionsExt, chown},
+    },
+    sync::atomic::{AtomicI32, Ordering::Relaxed},
+    time::Duration,
+};
+use support::*;
+
+/// A user without rights.
+const NOBODY: u32 = 65534;
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Held, by a process that cannot be named.
+const NAMELESS: Error = Error::AlreadyLocked { holder: None };
+
+fn pid(number: i32) -> Pid {
+    Pid::new(number).unwrap()
+}
+
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn receive(_: libc::c_int) {
+    RECEIVED.fetch_add(1, Relaxed);
+}
+
+/// A child that counts the signals it receives. It has `user` and does `work` first, and keeps what that returns.
+struct Target {
+    child: Child,
+    end: Pipe,
+}
+
+impl Target {
+    fn new<T>(user: u32, work: impl FnOnce() -> T) -> Target {
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let child = fork(|| {
+            for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+                unsafe { libc::signal(signal, receive as *const () as libc::sighandler_t) };
+            }
+            if user != 0 {
+                assert_eq!(unsafe { libc::setgid(user) }, 0);
+                assert_eq!(unsafe { libc::setuid(user) }, 0);
+            }
+            let kept = work();
+            ready.send(0);
+            end.receive();
+            drop(kept);
+            // What was sent before the end was asked for has been received by now.
+            RECEIVED.load(Relaxed)
+        });
+        ready.receive();
+        Target { child, end }
+    }
+
+    /// A process that has nothing to do with any PID file.
+    fn stranger() -> Target {
+        Target::new(0, || ())
+    }
+
+    fn holder(path: &str) -> Target {
+        Target::new(0, || PidLock::acquire(path).unwrap())
+    }
+
+    /// The same, and it leaves the file behind when it lets go.
+    fn lasting_holder(path: &str) -> Target {
+        Target::new(0, || PidLock::options().remove_on_release(false).acquire(path).unwrap())
+    }
+
+    /// Ends it, and says how many signals have reached it. Panics if one has killed it.
+    fn received(self) -> i32 {
+        self.end.send(0);
+        match self.child.wait() {
+            End::Exit(count) => count,
+            End::Signal(signal) => panic!("killed by signal {signal}"),
+        }
+    }
+}
+
+/// A child that waits for a holder, asleep.
+struct Waiter {
+    child: Child,
+    through: Pipe,
+}
+
+impl Waiter {
+    fn new(holder: Holder, wait: Wait) -> Waiter {
+        let (started, through) = (Pipe::new(), Pipe::new());
+        let child = fork(|| {
+            started.send(0);
+            holder.wait(wait).unwrap();
+            through.send(0);
+            0
+        });
+        started.receive();
+        until_asleep(child.pid);
+        assert_eq!(through.receive_within(0), None);
+        Waiter { child, through }
+    }
+
+    fn through(self) {
+        // Sooner than a successor gives up, which would end the wait, too.
+        self.through.receive_within(5000).expect("still waiting after five seconds");
+        assert_eq!(self.child.wait(), End::Exit(0));
+    }
+}
+
+/// A child that sleeps in flock until it has the name, and then keeps it.
+struct Successor {
+    child: Child,
+    acquired: Pipe,
+}
+
+impl Successor {
+    fn new(path: &str) -> Successor {
+        let (started, acquired) = (Pipe::new(), Pipe::new());
+        let child = fork(|| {
+            started.send(0);
+            let _lock = PidLock::options().wait(Wait::Forever).acquire(path).unwrap();
+            acquired.send(0);
+            started.receive(); // never comes
+            0
+        });
+        started.receive();
+        until_asleep(child.pid);
+        Successor { child, acquired }
+    }
+
+    fn assert_holds(&self, path: &str) {
+        self.acquired.receive();
+        assert_eq!(read_pid_from(path), Ok(Some(pid(self.child.pid))));
+    }
+}
+
+/// Returns once the process sleeps, in whatever call.
+fn until_asleep(pid: i32) {
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().and_then(|rest| rest.chars().nth(1)).unwrap()
+    };
+    while state() != 'S' {
+        assert_ne!(state(), 'Z', "it has ended instead");
+        std::thread::yield_now();
+    }
+}
+
+/// Locks a file without a stamp.
+fn lock(path: &str) -> fs::File {
+    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
+    file
+}
+
+const ALL: [Signal; 4] = [Signal::CHECK, Signal::HUP, Signal::TERM, Signal::KILL];
+
+fn assert_all_refused(path: &str, error: Error) {
+    for number in ALL {
+        assert_eq!(signal(path, number), Err(error), "{number:?}");
+    }
+}
+
+#[test]
+fn a_signal_reaches_the_holder() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let holder = Target::holder(path);
+    for number in [Signal::CHECK, Signal::HUP, Signal::USR1] {
+        assert_eq!(signal(path, number), Ok(pid(holder.child.pid)));
+    }
+    let found = Holder::find(path).unwrap();
+    assert_eq!(found.pid(), pid(holder.child.pid));
+    assert_eq!(found.signal(Signal::CHECK), Ok(()));
+    assert_eq!(holder.received(), 2);
+    assert_eq!(found.signal(Signal::TERM), Err(Error::NotLocked));
+
+    let holder = Target::holder(path);
+    assert_eq!(signal(path, Signal::KILL), Ok(pid(holder.child.pid)));
+    assert_eq!(holder.child.wait(), End::Signal(libc::SIGKILL));
+}
+
+#[test]
+fn nobody_is_signalled_where_nobody_holds_the_name() {
+    let scratch = Scratch::new();
+    let stranger = Target::stranger();
+    let (absent, free) = (scratch.path("absent"), scratch.path("free"));
+    fs::write(free, format!("{}\n", stranger.child.pid)).unwrap();
+    for path in [absent, free, scratch.path("no/such/directory")] {
+        assert_all_refused(path, Error::NotLocked);
+        assert_eq!(Holder::find(path).err(), Some(Error::NotLocked));
+    }
+    let file = fs::File::open(free).unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH) }, 0);
+    assert_all_refused(free, Error::NotLocked);
+    assert_eq!(stranger.received(), 0);
+}
+
+#[test]
+fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
+    let scratch = Scratch::new();
+    let stranger = Target::stranger();
+    let dead = fork(|| 0);
+    let number = dead.pid;
+    let zombie = fork(|| 0);
+    dead.wait();
+    let (claim, mut info) = (|number: i32| format!("{number}\n"), unsafe { std::mem::zeroed() });
+    let ended = libc::WEXITED | libc::WNOWAIT;
+    assert_eq!(unsafe { libc::waitid(libc::P_PID, zombie.pid.unsigned_abs(), &raw mut info, ended) }, 0);
+
+    let contents = [
+        ("nobody", String::new()),
+        ("every process of a group", claim(0)),
+        ("every process", claim(-1)),
+        ("a group", claim(-stranger.child.pid)),
+        ("a dead process", claim(number)),
+        ("a process that nobody has waited for", claim(zombie.pid)),
+        ("a living stranger", claim(stranger.child.pid)),
+    ];
+    for (what, content) in contents {
+        let path = scratch.path("x.pid");
+        fs::write(path, content).unwrap();
+        let locked = lock(path);
+        for number in ALL {
+            assert_eq!(signal(path, number), Err(NAMELESS), "{what}: {number:?}");
+        }
+        // That a living process has not locked the file is seen only when it is to be signalled.
+        assert_eq!(Holder::find(path).is_ok(), what == "a living stranger", "{what}");
+        drop(locked);
+    }
+
+    let path = scratch.path("init.pid");
+    fs::write(path, "1\n").unwrap();
+    let _locked = lock(path);
+    if is_root() {
+        assert_all_refused(path, NAMELESS);
+    } else {
+        assert!(signal(path, Signal::CHECK).is_err()); // what its descriptors are is not shown to us
+    }
+    assert_eq!(stranger.received(), 0);
+}
+
+#[test]
+fn a_stranger_that_has_the_file_open_or_has_locked_another_is_not_its_holder() {
+    let scratch = Scratch::new();
+    let (path, other) = (scratch.path("x.pid"), scratch.path("other.pid"));
+    fs::write(path, "").unwrap();
+    let stranger = Target::new(0, || (fs::File::open(path).unwrap(), PidLock::acquire(other).unwrap()));
+    fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
+    let _locked = lock(path);
+    assert_all_refused(path, NAMELESS);
+    assert_eq!(stranger.received(), 0);
+}
+
+#[test]
+fn nobody_is_signalled_through_a_file_that_everybody_can_write() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let holder = Target::holder(path);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o646)).unwrap();
+    assert_all_refused(path, Error::Untrusted);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o664)).unwrap();
+    assert_eq!(signal(path, Signal::CHECK), Ok(pid(holder.child.pid)));
+    assert_eq!(holder.received(), 0);
+}
+
+#[test]
+fn the_file_of_a_user_directs_no_signal_of_root_at_the_process_of_another() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let (path, victim) = (scratch.path("x.pid"), Target::stranger());
+    fs::write(path, format!("{}\n", victim.child.pid)).unwrap();
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    let planter = Target::new(NOBODY, || lock(path));
+    assert_all_refused(path, Error::Untrusted);
+    // Not even if the victim itself has the lock: who wrote its number is not known.
+    drop(planter);
+    let _locked = lock(path);
+    let victim_too = Target::new(0, || ());
+    fs::write(path, format!("{}\n", victim_too.child.pid)).unwrap();
+    assert_all_refused(path, Error::Untrusted);
+    assert_eq!((victim.received(), victim_too.received()), (0, 0));
+}
+
+#[test]
+fn the_file_of_a_user_directs_a_signal_of_root_at_a_process_of_that_user_which_holds_it() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let path = scratch.path("x.pid");
+    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    let holder = Target::new(NOBODY, || PidLock::acquire(path).unwrap());
+    assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
+
+    // But at no other process of that user.
+    let stranger = Target::new(NOBODY, || ());
+    fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
+    assert_all_refused(path, NAMELESS);
+    assert_eq!((holder.received(), stranger.received()), (1, 0));
+}
+
+#[test]
+fn a_holder_whose_file_was_replaced_is_not_signalled() {
+    let scratch = Scratch::new();
+    let (path, new) = (scratch.path("x.pid"), scratch.path("new"));
+    let holder = Target::holder(path);
+    let found = Holder::find(path).unwrap();
+    fs::write(new, format!("{}\n", holder.child.pid)).unwrap();
+    fs::rename(new, path).unwrap();
+    for number in ALL {
+        assert_eq!(found.signal(number), Err(Error::Replaced));
+    }
+    assert_all_refused(path, Error::NotLocked);
+    fs::remove_file(path).unwrap();
+    assert_eq!(found.signal(Signal::KILL), Err(Error::Replaced));
+    assert_eq!(holder.received(), 0);
+}
+
+#[test]
+fn a_successor_is_not_signalled_in_the_place_of_the_holder_that_was_found() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    for new_file in [false, true] {
+        let holder = Target::holder(path);
+        let found = Holder::find(path).unwrap();
+        if new_file {
+            assert_eq!(holder.received(), 0);
+        } else {
+            holder.child.kill_and_wait();
+        }
+        assert_eq!(found.signal(Signal::CHECK), Err(Error::NotLocked));
+        let successor = Target::holder(path);
+        for number in ALL {
+            assert_eq!(found.signal(number), Err(Error::NotLocked));
+        }
+        assert_eq!(successor.received(), 0);
+    }
+}
+
+#[test]
+fn a_holder_from_which_its_child_has_taken_over_is_not_signalled() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let (take_over, taken, end) = (Pipe::new(), Pipe::new(), Pipe::new());
+    let parent = Target::new(0, || {
+        let lock = PidLock::acquire(path).unwrap();
+        let child = fork(|| {
+            take_over.receive();
+            lock.restamp().unwrap();
+            taken.send(lock.pid().get());
+            end.receive();
+            0
+        });
+        (lock, child)
+    });
+    let found = Holder::find(path).unwrap();
+    assert_eq!(found.signal(Signal::CHECK), Ok(()));
+    take_over.send(0);
+    let child = pid(taken.receive());
+    for number in ALL {
+        assert_eq!(found.signal(number), Err(Error::NotLocked));
+    }
+    assert_eq!(signal(path, Signal::CHECK), Ok(child));
+    assert_eq!(parent.received(), 0);
+}
+
+#[test]
+fn a_lock_that_a_dead_holder_has_left_in_a_child_has_no_holder_that_could_be_signalled() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let holder = fork(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        let copy = fork(|| {
+            end.receive();
+            0
+        });
+        ready.send(copy.pid);
+        std::mem::forget((lock, copy));
+        end.receive();
+        0
+    });
+    ready.receive();
+    let found = Holder::find(path).unwrap();
+    assert_eq!(found.pid(), pid(holder.pid));
+    holder.kill_and_wait();
+    assert!(is_locked(path));
+    assert_eq!(Holder::find(path).err(), Some(NAMELESS));
+    assert_all_refused(path, NAMELESS);
+    assert_eq!(found.wait(Wait::For(SHORT)), Err(NAMELESS));
+    assert_eq!(probe(path), Ok(State::Held { holder: None }));
+    assert!(found.signal(Signal::CHECK).is_err());
+
+    end.send(0);
+    assert_eq!(found.wait(Wait::For(LONG)), Ok(()));
+    assert_eq!(Holder::find(path).err(), Some(Error::NotLocked));
+}
+
+#[test]
+fn a_wait_for_a_holder_ends_when_it_dies_or_lets_go() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    for wait in [Wait::For(LONG), Wait::Forever] {
+        for death in [true, false] {
+            let holder = Target::holder(path);
+            let found = Holder::find(path).unwrap();
+            let refused = Error::AlreadyLocked { holder: Some(pid(holder.child.pid)) };
+            assert_eq!(found.wait(Wait::Never), Err(refused));
+            assert_eq!(found.wait(Wait::For(SHORT)), Err(refused));
+            let waiter = Waiter::new(found, wait);
+            if death {
+                holder.child.kill_and_wait();
+            } else {
+                assert_eq!(holder.received(), 0);
+            }
+            waiter.through();
+        }
+    }
+}
+
+#[test]
+fn a_wait_for_a_holder_ends_although_a_successor_holds_a_new_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    for wait in [Wait::For(LONG), Wait::Forever] {
+        let holder = Target::holder(path);
+        let waiter = Waiter::new(Holder::find(path).unwrap(), wait);
+        let successor = Successor::new(path);
+        assert_eq!(holder.received(), 0);
+        successor.assert_holds(path);
+        waiter.through();
+    }
+}
+
+#[test]
+fn a_wait_for_a_holder_for_a_time_ends_although_a_successor_holds_the_same_file() {
+    same_file(Wait::For(LONG));
+}
+
+#[test]
+fn a_wait_for_a_holder_without_end_ends_although_a_successor_holds_the_same_file() {
+    same_file(Wait::Forever);
+}
+
+fn same_file(wait: Wait) {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    for death in [true, false] {
+        let holder = Target::lasting_holder(path);
+        let found = Holder::find(path).unwrap();
+        // First in the queue, so that the kernel lets it in before the waiter sees the file free.
+        let successor = Successor::new(path);
+        let waiter = Waiter::new(found, wait);
+        if death {
+            holder.child.kill_and_wait();
+        } else {
+            assert_eq!(holder.received(), 0);
+        }
+        successor.assert_holds(path);
+        waiter.through();
+    }
+}
