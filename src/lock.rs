@@ -55,9 +55,9 @@ impl PidLock {
     ///
     /// Makes missing parent directories (0755), opens the file or creates it (0644), locks it, and writes the PID of
     /// this process and a newline. At every instant, to every reader, the file reads as one whole PID or as nothing.
-    /// (Where a claim is overwritten in place, by [`restamp`](PidLock::restamp) for instance, that holds between any two
-    /// system calls; Linux copies out of a file while it copies into it, so that a reader in the same nanoseconds may see
-    /// some digits of each. A stale file is therefore removed and made anew.)
+    ///
+    /// (Linux copies out of a file while it copies into it. A reader in the very nanoseconds in which a claim is written
+    /// over another may see some digits of each; between system calls nobody does.)
     ///
     /// A lock that is held is looked at again, for 3 milliseconds, if the file does not name its holder, and for 0.1
     /// seconds while it is only a *shared* lock, as [`probe`](crate::probe) and file-system cleaners take for an
@@ -96,10 +96,6 @@ impl PidLock {
         loop {
             let (file, created) = place.open_or_create(options.mode)?; // 3
             match lock(&place, file.as_fd(), &mut patience) {
-                // Left behind by a dead holder. Readers copy while a stamp overwrites, and could see some old and some new
-                // digits; in a new file they see nothing or all. What is to stay, or cannot be removed, is overwritten.
-                Ok(Some(status)) if status.size > 0 && options.remove_on_release && place.remove(status.id).is_ok() => {
-                }
                 Ok(Some(status)) => return PidLock::take(file, place, status, options),
                 Ok(None) => {} // removed or replaced between open and lock
                 Err(error) => {

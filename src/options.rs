@@ -49,8 +49,7 @@ impl Options {
         Options { mode: 0o644, create_parents: true, sync: true, remove_on_release: true, wait: Wait::Never };
 
     /// The permission bits of a file that is created, less the umask: by default `0o644`. Bits beyond `0o777` are
-    /// ignored. A file that a dead holder has left behind is made anew, too, unless it cannot be removed or is to stay;
-    /// that one, and an empty one, keeps its own.
+    /// ignored. A file that is there keeps its own.
     ///
     /// Whoever may open the file, even only to read it, can lock it, and so keep the name from you: leave away what
     /// strangers need not read. [`signal`](crate::signal()) does not trust a file that everybody can write.
