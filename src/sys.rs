@@ -279,7 +279,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 fn timespec(nanoseconds: u64) -> c::timespec {
     // SAFETY: a timespec is integers, for which zeros are good. (Some targets have padding that cannot be named.)
     let mut time: c::timespec = unsafe { MaybeUninit::zeroed().assume_init() };
-    time.tv_sec = (nanoseconds / NANOSECONDS).try_into().unwrap_or(c::time_t::MAX);
+    time.tv_sec = (nanoseconds / NANOSECONDS).try_into().unwrap_or(i32::MAX.into());
     time.tv_nsec = (nanoseconds % NANOSECONDS).try_into().unwrap_or(0);
     time
 }

@@ -1,0 +1,182 @@
+//! Calls every public function of the library, with values that the optimiser cannot know. The panic handler calls a
+//! function which does not exist: if any panic can be reached, this does not link. It is never run.
+//!
+//! `ci/nopanic/check` builds it and compares: every `pub fn` in src, and every method of a `pub trait`, must stand here as
+//! `Type::name` or `pidflock::name`. So write each call in that form.
+//!
+//! `Display` and `Debug` are called, too. Not here: `Debug` of `Wait`, and so of `Options`. It is that of
+//! `core::time::Duration`, which pads and rounds, and holds a panic in the precompiled core.
+#![no_std]
+#![no_main]
+
+use core::{
+    error,
+    ffi::{CStr, c_char, c_int},
+    fmt,
+    hint::black_box,
+    time::Duration,
+};
+use pidflock::{
+    AsFd, AsPath, AsRawFd, BorrowedFd, Call, Errno, Error, FromRawFd, Holder, IntoRawFd, Options, OwnedFd, Pid,
+    PidLock, Signal, Wait,
+    command::{Arguments, OnFileSizeSignal, Stream},
+};
+
+#[link(name = "c")]
+unsafe extern "C" {}
+
+#[unsafe(no_mangle)]
+extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
+    // SAFETY: the C library calls this, once, with the arguments of the program.
+    let mut arguments = unsafe { Arguments::new(arguments) };
+    let path = Iterator::next(&mut arguments).unwrap_or_default();
+    with(path, path, count);
+    with(path.to_bytes(), path, count);
+    with(core::str::from_utf8(path.to_bytes()).unwrap_or_default(), path, count);
+    if let Some(bytes) = path.to_bytes().first_chunk::<8>() {
+        with(bytes, path, count);
+    }
+    command(arguments, path);
+    0
+}
+
+/// Everything, with a path of one type, some bytes and a number.
+fn with(path: impl AsPath + Copy, text: &CStr, number: c_int) {
+    lock(path, number);
+    outside(path, text, number);
+    numbers(text.to_bytes(), number);
+}
+
+fn lock(path: impl AsPath + Copy, number: c_int) {
+    kept(PidLock::acquire(path).and_then(PidLock::release));
+    let mut options = Options::mode(PidLock::options(), number.unsigned_abs());
+    options = Options::create_parents(options, black_box(true));
+    options = Options::sync(options, black_box(true));
+    options = Options::remove_on_release(options, black_box(true));
+    options = Options::wait(options, wait(number));
+    match Options::acquire(options, path) {
+        Err(error) => words(error),
+        Ok(lock) => {
+            kept(PidLock::restamp(&lock));
+            kept(PidLock::is_current(&lock));
+            kept(pidflock::read_pid(&lock));
+            kept(pidflock::read_pid(AsFd::as_fd(&lock)));
+            black_box((PidLock::pid(&lock), AsRawFd::as_raw_fd(&lock)));
+            print(format_args!("{lock:?}"));
+            if let Some(fd) = kept(PidLock::hand_over(lock)) {
+                descriptors(&fd);
+                kept(PidLock::adopt(fd, path).map(PidLock::disown));
+            }
+        }
+    }
+    // Dropped as a whole, and not as what is left of one.
+    kept(Options::acquire(options, path).map(drop));
+}
+
+fn descriptors(fd: &OwnedFd) {
+    kept(pidflock::read_pid(AsFd::as_fd(fd)));
+    let number = AsRawFd::as_raw_fd(&AsFd::as_fd(fd));
+    // SAFETY: it is open for as long as `fd` is.
+    let same = unsafe { BorrowedFd::borrow_raw(AsRawFd::as_raw_fd(fd)) };
+    kept(pidflock::read_pid(same));
+    // SAFETY: this program is not run.
+    let copy: OwnedFd = unsafe { FromRawFd::from_raw_fd(number) };
+    black_box(IntoRawFd::into_raw_fd(copy));
+}
+
+fn outside(path: impl AsPath + Copy, name: &CStr, number: c_int) {
+    if let Some(state) = kept(pidflock::probe(path)) {
+        print(format_args!("{state:?}"));
+    }
+    kept(pidflock::read_pid_from(path));
+    kept(pidflock::wait_released(path, wait(number)));
+    let by_name = name.to_str().ok().and_then(Signal::from_name);
+    for signal in by_name.into_iter().chain(Signal::from_raw(number)) {
+        kept(pidflock::signal(path, signal));
+        black_box(Signal::number(signal));
+        print(format_args!("{signal:?}"));
+        if let Some(holder) = kept(Holder::find(path)) {
+            kept(Holder::signal(&holder, signal));
+            kept(Holder::wait(&holder, wait(number)));
+            black_box(Holder::pid(&holder));
+            print(format_args!("{holder:?}"));
+        }
+    }
+}
+
+fn numbers(text: &[u8], number: c_int) {
+    for pid in Pid::parse(text).into_iter().chain(Pid::new(number)) {
+        black_box((Pid::get(pid), Pid::as_u32(pid), pid.cmp(&Pid::INIT), pid == Pid::INIT));
+        print(format_args!("{pid} {pid:?}"));
+    }
+    black_box(Errno::raw(Errno::from_raw(number)));
+    for constant in [Signal::CHECK, Signal::HUP, Signal::INT, Signal::KILL, Signal::TERM, Signal::USR1, Signal::USR2] {
+        black_box((constant, Pid::INIT));
+    }
+}
+
+fn wait(number: c_int) -> Wait {
+    let time = Duration::from_secs(black_box(1)).saturating_add(Duration::from_nanos(black_box(1)));
+    match number {
+        1 => Wait::Never,
+        2 => Wait::Forever,
+        _ => Wait::For(time),
+    }
+}
+
+/// The value, if it is one, and everything that an error can tell.
+fn kept<T>(result: Result<T, Error>) -> Option<T> {
+    black_box(result).map_err(words).ok()
+}
+
+fn words(error: Error) {
+    let error = black_box(error);
+    print(format_args!("{error} {error:?}"));
+    let object: &dyn error::Error = black_box(&error);
+    print(format_args!("{object}"));
+    black_box(Error::words(error));
+    black_box(Error::raw_os_error(error));
+    if let Error::Sys { call, .. } = error {
+        black_box(Call::name(call));
+        print(format_args!("{call} {call:?}"));
+    }
+    if let Some(errno) = Error::errno(error) {
+        black_box(Errno::raw(errno));
+        print(format_args!("{errno} {errno:?}"));
+    }
+}
+
+struct Sink;
+
+impl fmt::Write for Sink {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        black_box(text);
+        Ok(())
+    }
+}
+
+fn print(text: fmt::Arguments<'_>) {
+    let _a_sink_takes_all = fmt::write(&mut Sink, text);
+}
+
+/// What only the command uses.
+fn command(arguments: Arguments, text: &CStr) {
+    black_box(OnFileSizeSignal::exchange(OnFileSizeSignal::IGNORE));
+    black_box(Stream::is_terminal(Stream::ERR));
+    kept(Stream::write(black_box(Stream::OUT), text.to_bytes()));
+    words(Arguments::exec(arguments));
+}
+
+/// Is never linked in a release build. In a development build, where arithmetic is checked, it stands still.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    #[cfg(not(debug_assertions))]
+    {
+        unsafe extern "C" {
+            safe fn a_panic_can_be_reached() -> !;
+        }
+        a_panic_can_be_reached()
+    }
+    #[cfg(debug_assertions)]
+    loop {}
+}
