@@ -6,7 +6,7 @@ use core::fmt;
 /// Why an operation failed.
 ///
 /// `Copy`, 8 bytes, and nothing on the heap, so that it can be made and passed on between `fork` and `exec`.
-/// With the feature `std` it converts into [`std::io::Error`].
+/// With the feature `std` it converts into `std::io::Error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {

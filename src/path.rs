@@ -20,17 +20,19 @@ pub(crate) type Directory = Text<{ PATH_MOST + 1 }>;
 pub(crate) type Name = Text<{ NAME_MOST + 1 }>;
 
 impl<const N: usize> Text<N> {
-    /// The parts in a row. Refuses what is too long, and a NUL.
-    pub(crate) fn new(parts: &[&[u8]]) -> Result<Text<N>, Error> {
+    pub(crate) const EMPTY: Text<N> = Text([0; N]);
+
+    /// Becomes the parts in a row. Refuses what is too long, and a NUL. In place, since it may be most of the stack that an
+    /// operation needs.
+    pub(crate) fn set(&mut self, parts: &[&[u8]]) -> Result<&CStr, Error> {
         let bytes = parts.iter().copied().flatten();
         if bytes.clone().count() >= N || bytes.clone().any(|byte| *byte == 0) {
             return Err(Error::InvalidPath);
         }
-        let mut text = [0; N];
-        for (to, from) in text.iter_mut().zip(bytes) {
+        for (to, from) in self.0.iter_mut().zip(bytes) {
             *to = *from;
         }
-        Ok(Text(text))
+        Ok(self.as_c_str())
     }
 
     pub(crate) fn as_c_str(&self) -> &CStr {
@@ -48,7 +50,9 @@ pub(crate) fn cut(path: &[u8]) -> Result<(&[u8], Name), Error> {
         return Err(Error::InvalidPath);
     }
     let directory = path.get(..path.len().saturating_sub(name.len())).unwrap_or_default();
-    Ok((directory, Name::new(&[name])?))
+    let mut text = Name::EMPTY;
+    text.set(&[name])?;
+    Ok((directory, text))
 }
 
 /// A path: anything that is bytes, owned or borrowed.

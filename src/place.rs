@@ -113,21 +113,24 @@ pub(crate) fn claim(file: BorrowedFd<'_>) -> Result<Option<Pid>, Error> {
     Ok(Pid::parse(sys::read_head(file, &mut buffer)?))
 }
 
+#[inline(never)] // so that its buffer is on the stack only while it is needed, and once
 fn open_directory(path: &[u8]) -> Result<OwnedFd, Error> {
-    let path = Directory::new(&[if path.is_empty() { b"." } else { path }])?;
-    above_standard_streams(sys::openat(sys::CWD, path.as_c_str(), sys::DIRECTORY, 0)?)
+    let mut buffer = Directory::EMPTY;
+    let path = buffer.set(&[if path.is_empty() { b"." } else { path }])?;
+    above_standard_streams(sys::openat(sys::CWD, path, sys::DIRECTORY, 0)?)
 }
 
 /// Goes down the path, as mkdir(1) `-p` does, and makes what is missing: 0755, less the umask.
 fn make_directory(path: &[u8]) -> Result<OwnedFd, Error> {
     let mut directory = open_directory(if path.starts_with(b"/") { b"/" } else { b"." })?;
     for component in path.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
-        let name = Name::new(&[component])?;
-        let child = match sys::openat(directory.as_fd(), name.as_c_str(), sys::DIRECTORY, 0) {
+        let mut buffer = Name::EMPTY;
+        let name = buffer.set(&[component])?;
+        let child = match sys::openat(directory.as_fd(), name, sys::DIRECTORY, 0) {
             Err(error) if error.errno() == Some(Errno::NotFound) => {
-                match sys::mkdirat(directory.as_fd(), name.as_c_str(), 0o755) {
+                match sys::mkdirat(directory.as_fd(), name, 0o755) {
                     Err(error) if error.errno() != Some(Errno::Exists) => return Err(error),
-                    _ => sys::openat(directory.as_fd(), name.as_c_str(), sys::DIRECTORY, 0)?,
+                    _ => sys::openat(directory.as_fd(), name, sys::DIRECTORY, 0)?,
                 }
             }
             result => result?,
