@@ -16,12 +16,8 @@ mod support;
 use pidflock::{Call, Errno, Error, Pid, PidLock, Signal, State};
 use std::{
     ffi::CString,
-    fs::{self, File},
-    io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{PermissionsExt, chroot},
-    },
+    fs, io,
+    os::unix::fs::{PermissionsExt, chroot},
 };
 use support::*;
 
@@ -375,36 +371,11 @@ fn a_read_only_file_system_is_an_error_and_leaves_all_as_it_was() {
     });
 }
 
-/// An attribute of a file, as chattr(1) sets it, for as long as this lives.
-struct Attribute<'a>(&'a str, libc::c_int);
-
-impl Attribute<'_> {
-    fn set(path: &str, flag: libc::c_int) -> Option<Attribute<'_>> {
-        change_attributes(path, |flags| flags | flag).then_some(Attribute(path, flag))
-    }
-}
-
-impl Drop for Attribute<'_> {
-    fn drop(&mut self) {
-        assert!(change_attributes(self.0, |flags| flags & !self.1));
-    }
-}
-
-fn change_attributes(path: &str, change: impl Fn(libc::c_int) -> libc::c_int) -> bool {
-    let file = File::open(path).unwrap();
-    let mut flags: libc::c_int = 0;
-    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) } == -1 {
-        return false;
-    }
-    flags = change(flags);
-    unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) == 0 }
-}
-
 #[test]
 fn an_immutable_or_append_only_file_is_an_error_and_stays_as_it_was() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
-    for flag in [0x10, 0x20] {
+    for flag in [IMMUTABLE, APPEND_ONLY] {
         fs::write(path, "4194305\n").unwrap();
         let Some(attribute) = Attribute::set(path, flag) else {
             return skip("needs a file system with attributes, and the right to set them");

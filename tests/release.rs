@@ -485,34 +485,6 @@ fn a_release_on_a_read_only_mount_empties_and_frees() {
     }));
 }
 
-/// An attribute of a file, as chattr(1) sets it, for as long as this lives.
-struct Attribute<'a>(&'a str, libc::c_int);
-
-const IMMUTABLE: libc::c_int = 0x10;
-const APPEND_ONLY: libc::c_int = 0x20;
-
-impl Attribute<'_> {
-    fn set(path: &str, flag: libc::c_int) -> Option<Attribute<'_>> {
-        change_attributes(path, |flags| flags | flag).then_some(Attribute(path, flag))
-    }
-}
-
-impl Drop for Attribute<'_> {
-    fn drop(&mut self) {
-        assert!(change_attributes(self.0, |flags| flags & !self.1));
-    }
-}
-
-fn change_attributes(path: &str, change: impl Fn(libc::c_int) -> libc::c_int) -> bool {
-    let file = File::open(path).unwrap();
-    let mut flags: libc::c_int = 0;
-    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) } == -1 {
-        return false;
-    }
-    flags = change(flags);
-    unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) == 0 }
-}
-
 #[test]
 fn a_release_of_a_file_that_became_immutable_or_append_only_frees_and_says_so() {
     let scratch = Scratch::new();

@@ -148,18 +148,6 @@ impl Successor {
     }
 }
 
-/// Returns once the process sleeps, in whatever call.
-fn until_asleep(pid: i32) {
-    let state = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit(')').next().and_then(|rest| rest.chars().nth(1)).unwrap()
-    };
-    while state() != 'S' {
-        assert_ne!(state(), 'Z', "it has ended instead");
-        std::thread::yield_now();
-    }
-}
-
 /// Locks a file without a stamp.
 fn lock(path: &str) -> fs::File {
     let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();

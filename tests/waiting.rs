@@ -70,18 +70,6 @@ fn microseconds(time: Duration) -> i32 {
     time.as_micros().try_into().unwrap()
 }
 
-/// Returns once the process sleeps, in whatever call.
-fn until_asleep(pid: i32) {
-    let state = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit(')').next().and_then(|rest| rest.chars().nth(1)).unwrap()
-    };
-    while state() != 'S' {
-        assert_ne!(state(), 'Z', "it has ended instead");
-        thread::yield_now();
-    }
-}
-
 /// A child that waits in `work`, asleep; `work` returns what the child sends when it is through.
 fn waiting(work: impl FnOnce() -> i32) -> (Child, Pipe) {
     let (started, through) = (Pipe::new(), Pipe::new());

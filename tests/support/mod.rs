@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::fd::AsRawFd,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::Command,
@@ -173,9 +174,20 @@ pub fn descriptors() -> Vec<i32> {
     numbers
 }
 
+/// Returns once the process sleeps, in whatever call.
+pub fn until_asleep(pid: i32) {
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().and_then(|rest| rest.chars().nth(1)).unwrap()
+    };
+    while state() != 'S' {
+        assert_ne!(state(), 'Z', "it has ended instead");
+        std::thread::yield_now();
+    }
+}
+
 /// Whether some other open file has the lock on this one, by asking the kernel and not the crate.
 pub fn is_locked(path: impl AsRef<Path>) -> bool {
-    use std::os::fd::AsRawFd;
     let file = fs::File::open(path).unwrap();
     let asked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
     asked == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK)
@@ -200,4 +212,34 @@ pub fn private_mounts() -> bool {
     let none = std::ptr::null();
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
     unshared && unsafe { libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) } == 0
+}
+
+/// Attributes of a file: `FS_IMMUTABLE_FL` and `FS_APPEND_FL` of linux/fs.h.
+pub const IMMUTABLE: libc::c_int = 0x10;
+pub const APPEND_ONLY: libc::c_int = 0x20;
+
+/// An attribute of a file, as chattr(1) sets it, for as long as this lives.
+pub struct Attribute<'a>(&'a str, libc::c_int);
+
+impl Attribute<'_> {
+    /// None where the file system has no attributes, or we may not set them.
+    pub fn set(path: &str, flag: libc::c_int) -> Option<Attribute<'_>> {
+        change_attributes(path, |flags| flags | flag).then_some(Attribute(path, flag))
+    }
+}
+
+impl Drop for Attribute<'_> {
+    fn drop(&mut self) {
+        assert!(change_attributes(self.0, |flags| flags & !self.1));
+    }
+}
+
+fn change_attributes(path: &str, change: impl Fn(libc::c_int) -> libc::c_int) -> bool {
+    let file = fs::File::open(path).unwrap();
+    let mut flags: libc::c_int = 0;
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) } == -1 {
+        return false;
+    }
+    flags = change(flags);
+    unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) == 0 }
 }
