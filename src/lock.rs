@@ -73,7 +73,8 @@ impl PidLock {
     ///   `ProcessDescriptors` (no descriptor is free), `NoLock` (a file system without locks).
     ///
     /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay, and
-    /// an empty file where the kernel refuses every lock; a file left behind by a dead holder may be gone.
+    /// an empty file where the kernel refuses every lock or gives a file two identities; a file left behind by a dead
+    /// holder may be gone.
     ///
     /// # Platform-specific behavior
     /// Calls `openat`, `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `fsync`. Writing beyond `RLIMIT_FSIZE` raises
