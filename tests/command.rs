@@ -15,15 +15,12 @@
 mod support;
 
 use std::{
-    ffi::{CStr, OsStr},
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::AsRawFd,
-        unix::{
-            fs::{OpenOptionsExt, PermissionsExt, symlink},
-            process::{CommandExt, ExitStatusExt},
-        },
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::{CommandExt, ExitStatusExt},
     },
     process::{self, Command, Stdio},
     thread,
@@ -624,17 +621,6 @@ fn an_answer_that_cannot_be_printed_is_an_error() {
         assert_eq!(err, line(about, "write: no space left on device"), "{arguments:?}");
         assert_eq!(child.wait(), End::Exit(code), "{arguments:?}");
     }
-}
-
-/// A terminal: the end that a person reads, and the one that a program writes to.
-fn terminal() -> (File, File) {
-    let open = |path: &str| File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).unwrap();
-    let person = open("/dev/ptmx");
-    let mut name = [0; 64];
-    assert_eq!(unsafe { libc::unlockpt(person.as_raw_fd()) }, 0);
-    assert_eq!(unsafe { libc::ptsname_r(person.as_raw_fd(), name.as_mut_ptr(), name.len()) }, 0);
-    let program = open(unsafe { CStr::from_ptr(name.as_ptr()) }.to_str().unwrap());
-    (person, program)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::Command,
@@ -196,6 +196,17 @@ pub fn is_locked(path: impl AsRef<Path>) -> bool {
 /// The command under test.
 pub fn pidflock() -> Command {
     Command::new(env!("CARGO_BIN_EXE_pidflock"))
+}
+
+/// A terminal: the end that a person reads, and the one that a program writes to.
+pub fn terminal() -> (fs::File, fs::File) {
+    let open = |path: &str| fs::File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).unwrap();
+    let person = open("/dev/ptmx");
+    let mut name = [0; 64];
+    assert_eq!(unsafe { libc::unlockpt(person.as_raw_fd()) }, 0);
+    assert_eq!(unsafe { libc::ptsname_r(person.as_raw_fd(), name.as_mut_ptr(), name.len()) }, 0);
+    let program = open(unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_str().unwrap());
+    (person, program)
 }
 
 pub fn is_root() -> bool {
