@@ -6,7 +6,8 @@ use core::fmt;
 /// Why an operation failed.
 ///
 /// `Copy`, 8 bytes, and nothing on the heap, so that it can be made and passed on between `fork` and `exec`.
-/// With the feature `std` it converts into `std::io::Error`.
+/// With the feature `std` it converts into `std::io::Error`. The page [`messages`](crate::messages) says what to do
+/// about each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {

@@ -14,7 +14,7 @@ use crate::{
 };
 use core::time::Duration;
 
-/// What [`probe`] saw.
+/// What [`probe`] saw, in an instant that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// There is no file.
@@ -38,11 +38,26 @@ pub enum State {
 ///
 /// # Errors
 /// [`Error::Sys`] if `pread` fails: `fd` is not open for reading, or is a pipe or a directory.
+///
+/// # Platform-specific behavior
+/// Calls `pread`. Source: pread(2).
 pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
     place::claim(fd.as_fd())
 }
 
-/// The claim in the PID file at `path`, or `None` where there is no file or no valid claim.
+/// The claim in the PID file at `path`, or `None` where there is no file or no valid claim. [`Pid::parse`] says what is
+/// valid.
+///
+/// ```
+/// use pidflock::{PidLock, read_pid_from};
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-read-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+///
+/// assert_eq!(read_pid_from(path)?, None);
+/// let lock = PidLock::acquire(path)?;
+/// assert_eq!(read_pid_from(path)?, Some(lock.pid()));
+/// # Ok::<(), pidflock::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::InvalidPath`]; [`Error::NotAPidFile`] for anything but a regular file, and without waiting for a FIFO;
@@ -57,6 +72,20 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 ///
 /// Asks with a shared lock, held for an instant, which starters see through: [`PidLock::acquire`](crate::PidLock::acquire).
 /// The answer may be old when it arrives; to act on it, [`acquire`](crate::PidLock::acquire) or [`signal`].
+///
+/// ```
+/// use pidflock::{PidLock, State, probe};
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-probe-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+///
+/// assert_eq!(probe(path)?, State::Absent);
+/// let lock = PidLock::acquire(path)?;
+/// assert_eq!(probe(path)?, State::Held { holder: Some(lock.pid()) });
+/// lock.disown(); // as if it had died
+/// assert!(matches!(probe(path)?, State::Free { stale: Some(_) }));
+/// # PidLock::acquire(path)?.release()?;
+/// # Ok::<(), pidflock::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`read_pid_from`]; [`Error::Sys`] if `flock` fails; [`Error::Replaced`] if the file was replaced a hundred
@@ -75,6 +104,9 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 ///
 /// # Errors
 /// [`Error::AlreadyLocked`] when the time is over; those of [`probe`].
+///
+/// # Platform-specific behavior
+/// Calls those of [`probe`]. [`Wait::Forever`] sleeps in `flock`, [`Wait::For`] in `ppoll` or `nanosleep`.
 pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
     match ask(path.bytes(Seal), wait)? {
         Some((.., State::Held { holder })) => Err(Error::AlreadyLocked { holder }),
@@ -86,8 +118,22 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 ///
 /// Returns the process that was signalled.
 ///
+/// ```
+/// use pidflock::{Error, PidLock, Signal, signal};
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-signal-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+///
+/// assert_eq!(signal(path, Signal::HUP), Err(Error::NotLocked));
+/// let lock = PidLock::acquire(path)?;
+/// assert_eq!(signal(path, Signal::CHECK)?, lock.pid()); // only asks
+/// # Ok::<(), pidflock::Error>(())
+/// ```
+///
 /// # Errors
 /// Those of the two.
+///
+/// # Platform-specific behavior
+/// Calls those of the two. Source: pidfd_open(2), pidfd_send_signal(2), kill(2).
 pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
     let holder = Holder::find(path)?;
     holder.signal(signal)?;
@@ -97,7 +143,19 @@ pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
 /// One holder of a name, to signal it, and to wait until it has let go: this one, never its successor.
 ///
 /// Keeps the file and the process open, so that neither a new file at the path nor a new process of the same number is
-/// taken for the old one. Closed on drop and by `exec`.
+/// taken for the old one. Closed on drop and by `exec`; a forked child has a copy that is as good.
+///
+/// ```no_run
+/// use core::time::Duration;
+/// use pidflock::{Error, Holder, Signal, Wait};
+///
+/// let holder = Holder::find("/run/demo/demo.pid")?;
+/// holder.signal(Signal::TERM)?;
+/// if let Err(Error::AlreadyLocked { .. }) = holder.wait(Wait::For(Duration::from_secs(10))) {
+///     holder.signal(Signal::KILL)?; // the same process, and no successor
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Holder {
     place: Place,
@@ -112,6 +170,9 @@ impl Holder {
     /// - [`Error::NotLocked`]: there is no file, or nobody holds it.
     /// - [`Error::AlreadyLocked`] with no holder: it is held, but does not name a living process.
     /// - [`Error::InvalidPath`], [`Error::NotAPidFile`], [`Error::Replaced`], [`Error::Sys`]: as for [`probe`].
+    ///
+    /// # Platform-specific behavior
+    /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
         let Some((place, file, State::Held { holder })) = ask(path.bytes(Seal), Wait::Never)? else {
             return Err(Error::NotLocked);
@@ -158,6 +219,9 @@ impl Holder {
     ///
     /// # Errors
     /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.
+    ///
+    /// # Platform-specific behavior
+    /// Calls `flock`, `pread`, `clock_gettime`, and sleeps in `ppoll` or `nanosleep`, also with [`Wait::Forever`].
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
         // To sleep in flock is to queue behind the successors.
         let mut patience = Patience::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;

@@ -39,6 +39,16 @@ pub use path::AsPath;
 pub use pid::Pid;
 pub use signal::Signal;
 
+/// From pidfile(3), daemonize, fslock, pidlock, Ruby, a shell, flock(1) or start-stop-daemon: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/coming-from.md")]
+pub mod coming_from {}
+
+/// Every message, its cause and what to do: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/messages.md")]
+pub mod messages {}
+
 /// What the command next door needs of the system, and no library should offer: not part of the public face.
 #[doc(hidden)]
 pub mod command {

@@ -36,6 +36,23 @@ const OVERWRITE_MOST: usize = 32;
 ///   `fork` and `exec`.
 ///
 /// Source: flock(2), fork(2), execve(2), close(2).
+///
+#[doc = include_str!("../doc/life.svg")]
+///
+/// Without `std` it is used in the same way:
+///
+/// ```no_run
+/// #![no_std]
+/// # extern crate std; // here for its panic handler; a program without std has one of its own
+/// use pidflock::{Error, PidLock};
+///
+/// fn serve() -> Result<(), Error> {
+///     let lock = PidLock::acquire(c"/run/demo/demo.pid")?; // or "...", or b"..."
+///     // ... serve ...
+///     lock.release()
+/// }
+/// # fn main() {}
+/// ```
 #[derive(Debug)]
 #[doc(alias = "flock")]
 #[doc(alias = "pidfile")]
@@ -58,6 +75,18 @@ impl PidLock {
     ///
     /// (Linux copies out of a file while it copies into it. A reader in the very nanoseconds in which a claim is written
     /// over another may see some digits of each; between system calls nobody does.)
+    ///
+    /// ```
+    /// use pidflock::{Error, PidLock};
+    /// # let path = std::env::temp_dir().join(format!("pidflock-example-acquire-{}", std::process::id()));
+    /// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+    ///
+    /// let lock = PidLock::acquire(path)?;
+    /// let second = PidLock::acquire(path); // refused, also in the same process
+    /// assert_eq!(second.map(drop), Err(Error::AlreadyLocked { holder: Some(lock.pid()) }));
+    /// lock.release()?;
+    /// # Ok::<(), pidflock::Error>(())
+    /// ```
     ///
     /// A lock that is held is looked at again, for 3 milliseconds, if the file does not name its holder, and for 0.1
     /// seconds while it is only a *shared* lock, as [`probe`](crate::probe) and file-system cleaners take for an
@@ -86,7 +115,8 @@ impl PidLock {
         PidLock::options().acquire(path)
     }
 
-    /// The default options, to change and then [`acquire`](Options::acquire) with.
+    /// The default options, to change and then [`acquire`](Options::acquire) with. `const`, so that a program can have
+    /// its own in a constant.
     pub const fn options() -> Options {
         Options::DEFAULT
     }
@@ -118,6 +148,19 @@ impl PidLock {
     /// now, without waiting. Close-on-exec is set again and this process is stamped into the file. The lock is never
     /// let go meanwhile. From now on it is like one that was acquired with the default options.
     ///
+    /// ```
+    /// use pidflock::PidLock;
+    /// # let path = std::env::temp_dir().join(format!("pidflock-example-adopt-{}", std::process::id()));
+    /// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+    ///
+    /// let lock = PidLock::acquire(path)?;
+    /// let fd = lock.hand_over()?;
+    /// // ... exec; the next program image knows the number of `fd` from its arguments, say ...
+    /// let lock = PidLock::adopt(fd, path)?;
+    /// lock.release()?;
+    /// # Ok::<(), pidflock::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// - [`Error::Replaced`]: `path` leads to another file, or to none.
     /// - [`Error::NotAPidFile`]: `fd` is a pipe, a socket, a directory, a file with more links.
@@ -128,6 +171,10 @@ impl PidLock {
     ///
     /// If `fd` turns out not to be the file that `path` leads to, it is not ours to close, and stays open as it was;
     /// else an error closes it, which lets the lock go if this was the last descriptor of it.
+    ///
+    /// # Platform-specific behavior
+    /// Calls `openat`, `fstat`, `fstatat`, `fcntl`, `flock`, `getpid`, `pwrite`, `fsync`. Source: fcntl(2), flock(2),
+    /// execve(2).
     pub fn adopt(fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
         PidLock::adopt_at(fd, path.bytes(Seal))
     }
@@ -194,6 +241,9 @@ impl PidLock {
     /// - [`Error::NotAPidFile`]: the file has got a second hard link.
     /// - [`Error::Sys`]: a call failed. If the write failed, the owner is who it was, and the file names that process or
     ///   nobody; if only `fsync` did, this process is the owner.
+    ///
+    /// # Platform-specific behavior
+    /// Calls `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `fsync`. Source: fork(2), flock(2).
     pub fn restamp(&self) -> Result<(), Error> {
         let status = lock_again(&self.place, self.as_fd())?;
         self.stamp(status.size)
@@ -202,8 +252,24 @@ impl PidLock {
     /// Whether the path still leads to the locked file. If not, somebody has removed or replaced it without taking the
     /// lock, and another process may own the name by now.
     ///
+    /// ```
+    /// use pidflock::PidLock;
+    /// # let path = std::env::temp_dir().join(format!("pidflock-example-is-current-{}", std::process::id()));
+    /// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+    ///
+    /// let lock = PidLock::acquire(path)?;
+    /// assert!(lock.is_current()?);
+    /// # let _ =
+    /// std::fs::remove_file(path); // by a careless cleaner, say
+    /// assert!(!lock.is_current()?);
+    /// # Ok::<(), pidflock::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Sys`] if `fstatat` fails.
+    ///
+    /// # Platform-specific behavior
+    /// Calls `fstatat`, relative to the directory that was opened at the beginning. Source: stat(2), inode(7).
     pub fn is_current(&self) -> Result<bool, Error> {
         self.place.names(self.id)
     }
@@ -219,13 +285,13 @@ impl PidLock {
     /// is nothing to do again.
     ///
     /// # Platform-specific behavior
-    /// Calls `getpid`, `pread`, `fstatat`, `unlinkat`, `flock`, `close`.
+    /// Calls `getpid`, `pread`, `fstatat`, `unlinkat`, `flock`, `close`. Source: unlink(2), flock(2).
     pub fn release(mut self) -> Result<(), Error> {
         self.let_go()
     }
 
     /// Closes this process's descriptors, and nothing more: the file and the lock stay with the child that shares
-    /// them. Without such a child, the lock is gone, and the file stays behind.
+    /// them. Without such a child, the lock is gone, and the file stays behind. Cannot fail, and calls `close` alone.
     pub fn disown(mut self) {
         self.file = None;
     }
@@ -239,6 +305,9 @@ impl PidLock {
     ///
     /// # Errors
     /// [`Error::Sys`] if `fcntl` fails; then the name is released.
+    ///
+    /// # Platform-specific behavior
+    /// Calls `fcntl` with `F_SETFD`. Source: fcntl(2), execve(2).
     pub fn hand_over(mut self) -> Result<OwnedFd, Error> {
         sys::set_close_on_exec(self.as_fd(), false)?;
         // There is always a file: only the methods that consume the lock take it.

@@ -49,7 +49,7 @@ impl Options {
         Options { mode: 0o644, create_parents: true, sync: true, remove_on_release: true, wait: Wait::Never };
 
     /// The permission bits of a file that is created, less the umask: by default `0o644`. Bits beyond `0o777` are
-    /// ignored. A file that is there keeps its own.
+    /// ignored. A file that is there keeps its own. Source: open(2), umask(2).
     ///
     /// Whoever may open the file, even only to read it, can lock it, and so keep the name from you: leave away what
     /// strangers need not read. [`signal`](crate::signal()) does not trust a file that everybody can write.
@@ -57,7 +57,8 @@ impl Options {
         Options { mode: (mode & 0o777) as u16, ..self }
     }
 
-    /// Whether missing parent directories are made, with `0o755` less the umask: by default yes. They stay.
+    /// Whether missing parent directories are made, with `0o755` less the umask: by default yes. They stay. Without,
+    /// a missing one is [`Error::Sys`] with `NotFound` from `openat`. Source: mkdir(2).
     pub const fn create_parents(self, create: bool) -> Options {
         Options { create_parents: create, ..self }
     }
@@ -68,7 +69,8 @@ impl Options {
         Options { sync, ..self }
     }
 
-    /// Whether a release removes the file (the default) or leaves it behind, empty.
+    /// Whether a release removes the file (the default) or leaves it behind, empty: for a directory that the daemon
+    /// may not write, and beside programs that lock the file without comparing it with the path, as flock(1) does.
     pub const fn remove_on_release(self, remove: bool) -> Options {
         Options { remove_on_release: remove, ..self }
     }
@@ -81,7 +83,10 @@ impl Options {
     /// Takes the name, as [`PidLock::acquire`] does, with these options.
     ///
     /// # Errors
-    /// Those of [`PidLock::acquire`]; [`Error::AlreadyLocked`] after the wait.
+    /// Those of [`PidLock::acquire`]; [`Error::AlreadyLocked`] after the wait; [`Error::Sys`] if `clock_gettime` fails.
+    ///
+    /// # Platform-specific behavior
+    /// Calls those of [`PidLock::acquire`], and to wait `clock_gettime`, `pidfd_open`, `ppoll` and `nanosleep`.
     pub fn acquire(self, path: impl AsPath) -> Result<PidLock, Error> {
         PidLock::acquire_with(path.bytes(Seal), self)
     }

@@ -14,6 +14,9 @@ const _: () = assert!(i32::MAX.ilog10() as usize + 1 + 1 == STAMP_MAX);
 ///
 /// Zero and negative numbers cannot be made. To kill(2) they mean "every process of my group" and "every process",
 /// and a parsed `-1` or `0` has made real programs signal all of them. `Option<Pid>` takes 4 bytes.
+///
+/// A number means a process only within one PID namespace, and only until that process has been waited for:
+/// pid_namespaces(7), credentials(7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(NonZeroI32);
 

@@ -4,6 +4,14 @@ use crate::sys::LAST_SIGNAL;
 use core::fmt;
 
 /// A signal that the kernel knows, or 0, which only asks whether it could be sent: signal(7), kill(2).
+///
+/// ```
+/// use pidflock::Signal;
+///
+/// assert_eq!(Signal::from_name("SIGHUP"), Some(Signal::HUP));
+/// assert_eq!(Signal::from_raw(0), Some(Signal::CHECK));
+/// assert_eq!(Signal::from_raw(-9), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
