@@ -545,9 +545,9 @@ fn help_fits_a_terminal_and_can_be_had_everywhere() {
     let _scratch = Scratch::new();
     let help = say(&["--help"]);
     assert_eq!((help.end, &*help.err), (End::Exit(0), ""));
-    assert!(help.out.lines().count() <= 40);
+    assert!(help.out.lines().count() < 24);
     for line in help.out.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
+        assert!(line.chars().count() < 80, "{line}");
     }
     for subcommand in ["run", "status", "signal", "stop", "wait"] {
         assert!(help.out.contains(&format!("pidflock {subcommand} ")), "{subcommand}");

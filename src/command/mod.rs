@@ -29,31 +29,27 @@ pub(crate) mod exit {
 
 const HELP: &str = "\
 One process owns a name: flock(2) on a PID file.
+pidflock run [-w | -t SECONDS] [-m MODE] PIDFILE COMMAND [ARG...]
+    lock PIDFILE, write the PID into it, and become COMMAND: the name is taken
+    for as long as COMMAND lives
+pidflock status PIDFILE
+    print the PID of the holder
+pidflock signal [-s SIGNAL] PIDFILE
+    send a signal (TERM) to the holder, and never to anybody else
+pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
+    send a signal (TERM), then wait until the holder has let go
+pidflock wait [-t SECONDS] PIDFILE
+    wait until nobody holds PIDFILE
 
-usage: pidflock run [-w | -t SECONDS] [-m MODE] PIDFILE COMMAND [ARG...]
-       pidflock status PIDFILE
-       pidflock signal [-s SIGNAL] PIDFILE
-       pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
-       pidflock wait [-t SECONDS] PIDFILE
-
-run      lock PIDFILE, write the PID into it, and become COMMAND: the name is
-         taken for as long as COMMAND lives. Without -w and -t it does not wait.
-status   print the PID of the holder
-signal   send a signal (TERM) to the holder, and never to anybody else
-stop     send a signal (TERM), then wait until the holder has let go
-wait     wait until nobody holds PIDFILE
-
--w          wait, for as long as it takes
+-w          wait, for as long as it takes; without -w and -t run does not wait
 -t SECONDS  wait that long at most, 0.5 for half a second; stop: 10
 -m MODE     permissions of a new PIDFILE, octal; 644
 -s SIGNAL   HUP, SIGHUP or 1; 0 only checks
 -k          after the wait, send KILL and wait once more
 -h, --help; -V, --version
 
-exit: 0 done; 64 wrong usage; 71 a system call failed, nobody to signal, or a
-file not to be trusted; 75 held by another (run), still held (stop, wait), or
-held by a process that cannot be named.
-run ends as COMMAND does, 126 if it cannot be executed, 127 if there is none.
+exit: 0 done; 64 wrong usage; 71 system error, nobody to signal, or untrusted
+file; 75 held by another; 126, 127 COMMAND cannot be run, else its own.
 status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.
 ";
 
