@@ -20,9 +20,17 @@
 //! Each class of equal orders is run at least once (sleep sets, Godefroid 1996). A sleep is not slept: the process waits
 //! until another has made a step, since without one it would see what it has seen.
 
-use super::trace::{MARK, Stop, Syscall, Traced, stay_on_one_processor};
+use super::trace::{Forker, MARK, Stop, Syscall, Traced, stay_on_one_processor};
 use crate::support::End;
-use std::{collections::BTreeSet, fmt::Write as _, fs, os::unix::fs::MetadataExt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
+};
 
 /// Marks of the traced code: it believes that it holds the name; it is about to let go.
 pub const ENTER: i32 = 1;
@@ -133,6 +141,8 @@ struct Process {
     /// Its last step looked at the name and found the file that it has locked.
     looked: bool,
     in_section: bool,
+    /// What its descriptors lead to, as far as we have looked.
+    inodes: BTreeMap<i32, u64>,
     /// Whether somebody held the file when it was last refused.
     refused_rightly: bool,
 }
@@ -141,24 +151,61 @@ struct World<'a> {
     scenario: &'a Scenario<'a>,
     directory_inode: u64,
     processes: Vec<Process>,
+    /// The files that we have opened ourselves, to ask about their locks and to read them.
+    files: BTreeMap<u64, fs::File>,
     log: Vec<(String, String, String)>,
+    /// Whether the log is to say what every call returned, for which each has to be stopped once more.
+    told: bool,
     windows: u64,
 }
 
-fn inode_of(pid: i32, fd: i32) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok().map(|metadata| metadata.ino())
+/// The calls that may be steps.
+const CALLS: &[i64] = &[
+    libc::SYS_openat,
+    libc::SYS_flock,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_unlinkat,
+    libc::SYS_close,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_ppoll,
+    libc::SYS_pidfd_open,
+    libc::SYS_getdents64,
+    libc::SYS_kill,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_prctl,
+    libc::SYS_exit_group,
+];
+
+impl Process {
+    /// What its descriptor leads to; 0 for one that is not open. Ends with `close`, the only call that frees a number.
+    fn inode(&mut self, fd: i32) -> u64 {
+        let look = || fs::metadata(format!("/proc/{}/fd/{fd}", self.traced.pid)).map_or(0, |metadata| metadata.ino());
+        *self.inodes.entry(fd).or_insert_with(look)
+    }
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario<'a>) -> Result<World<'a>, String> {
+    fn new(scenario: &'a Scenario<'a>, forker: &mut Forker, told: bool) -> World<'a> {
         (scenario.before)();
         let directory_inode = fs::metadata(scenario.directory).unwrap().ino();
-        let mut world = World { scenario, directory_inode, processes: vec![], log: vec![], windows: 0 };
+        let mut world = World {
+            scenario,
+            directory_inode,
+            processes: vec![],
+            files: BTreeMap::new(),
+            log: vec![],
+            told,
+            windows: 0,
+        };
         for actor in &scenario.actors {
-            let traced = Traced::spawn(actor.work).map_err(|error| error.to_string())?;
-            world.add(actor.name.into(), actor.rude, traced, None);
+            world.add(actor.name.into(), actor.rude, forker.fork(), None);
         }
-        Ok(world)
+        world
     }
 
     fn add(&mut self, name: String, rude: bool, traced: Traced, locked: Option<u64>) {
@@ -173,15 +220,18 @@ impl<'a> World<'a> {
             shared: None,
             looked: false,
             in_section: false,
+            inodes: BTreeMap::new(),
             refused_rightly: false,
         });
-        self.advance(self.processes.len() - 1);
+        let index = self.processes.len() - 1;
+        let stop = self.processes[index].traced.go_on_to_a_call();
+        self.advance(index, stop);
     }
 
-    /// Lets a process run until it is about to make a step, or has ended.
-    fn advance(&mut self, index: usize) {
+    /// Lets a process run on from this stop until it is about to make a step, or has ended.
+    fn advance(&mut self, index: usize, mut stop: Stop) {
         loop {
-            match self.processes[index].traced.make() {
+            match stop {
                 Stop::Entry(call) => {
                     if let Some(step) = self.step_of(index, call) {
                         self.processes[index].next = Some(step);
@@ -200,17 +250,18 @@ impl<'a> World<'a> {
                 }
                 Stop::Exit(_) | Stop::Signal(_) => {}
             }
+            stop = self.processes[index].traced.go_on_to_a_call();
         }
     }
 
     /// The step that a call is, if it is one.
-    fn step_of(&self, index: usize, call: Syscall) -> Option<Step> {
-        let process = &self.processes[index];
-        let inode = || inode_of(process.traced.pid, call.int(0)).unwrap_or(0);
-        let here = || call.int(0) == libc::AT_FDCWD || inode() == self.directory_inode;
+    fn step_of(&mut self, index: usize, call: Syscall) -> Option<Step> {
+        let directory = self.directory_inode;
+        let process = &mut self.processes[index];
+        let mut inode = || process.inode(call.int(0));
         let other = Kind::Other;
         let (what, kind, touched) = match call.number {
-            libc::SYS_openat if call.int(0) != libc::AT_FDCWD && here() => {
+            libc::SYS_openat if call.int(0) != libc::AT_FDCWD && inode() == directory => {
                 let (creates, truncates) = (call.int(2) & libc::O_CREAT != 0, call.int(2) & libc::O_TRUNC != 0);
                 let what = if creates { "openat, creating" } else { "openat" };
                 let kind = if truncates { Kind::Truncate } else { other };
@@ -228,7 +279,7 @@ impl<'a> World<'a> {
                 (what, Kind::Lock { inode, operation }, vec![(Thing::Lock(inode), true)])
             }
             libc::SYS_newfstatat if call.int(3) & libc::AT_EMPTY_PATH == 0 => {
-                if !here() {
+                if inode() != directory {
                     return None; // in /proc
                 }
                 ("fstatat of the name".into(), Kind::StatName, vec![(Thing::Name, false)])
@@ -252,7 +303,9 @@ impl<'a> World<'a> {
             }
             libc::SYS_unlinkat => ("unlinkat".into(), Kind::Unlink, vec![(Thing::Name, true)]),
             libc::SYS_close => {
-                let inode = process.locked.or(process.shared).filter(|locked| *locked == inode())?;
+                let closed = inode();
+                process.inodes.remove(&call.int(0));
+                let inode = process.locked.or(process.shared).filter(|locked| *locked == closed)?;
                 (format!("close, inode {inode}"), Kind::Close { inode }, vec![(Thing::Lock(inode), true)])
             }
             libc::SYS_nanosleep | libc::SYS_clock_nanosleep => ("sleep".into(), Kind::Sleep, vec![]),
@@ -302,25 +355,38 @@ impl<'a> World<'a> {
         line.trim().parse().unwrap()
     }
 
+    /// The file that the process has open there, opened once more.
+    fn file(&mut self, index: usize, fd: i32) -> &fs::File {
+        let process = &mut self.processes[index];
+        let path = format!("/proc/{}/fd/{fd}", process.traced.pid);
+        self.files.entry(process.inode(fd)).or_insert_with(|| fs::File::open(path).unwrap())
+    }
+
     /// Whether a lock of this kind could be had on the file that the process has open there: the kernel's own word.
-    fn could_lock(&self, index: usize, fd: i32, operation: i32) -> bool {
-        use std::os::fd::AsRawFd;
-        let path = format!("/proc/{}/fd/{fd}", self.processes[index].traced.pid);
-        let Ok(file) = fs::File::open(path) else { return false };
-        unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) == 0 }
+    fn could_lock(&mut self, index: usize, fd: i32, operation: i32) -> bool {
+        let file = self.file(index, fd).as_raw_fd();
+        let could = unsafe { libc::flock(file, operation | libc::LOCK_NB) } == 0;
+        unsafe { libc::flock(file, libc::LOCK_UN) };
+        could
     }
 
     /// Who can make a step.
-    fn ready(&self) -> Vec<usize> {
-        let can = |index: &usize| match &self.processes[*index].next {
-            Some(Step { kind: Kind::Lock { operation, .. }, call, .. })
-                if operation & (libc::LOCK_NB | libc::LOCK_UN) == 0 =>
-            {
-                self.could_lock(*index, call.int(0), *operation)
+    fn ready(&mut self) -> Vec<usize> {
+        let mut all = vec![];
+        for index in 0..self.processes.len() {
+            let can = match &self.processes[index].next {
+                Some(Step { kind: Kind::Lock { operation, .. }, call, .. })
+                    if operation & (libc::LOCK_NB | libc::LOCK_UN) == 0 =>
+                {
+                    let (fd, operation) = (call.int(0), *operation);
+                    self.could_lock(index, fd, operation)
+                }
+                next => next.is_some(),
+            };
+            if can {
+                all.push(index);
             }
-            next => next.is_some(),
-        };
-        let all: Vec<usize> = (0..self.processes.len()).filter(can).collect();
+        }
         let awake: Vec<usize> = all.iter().copied().filter(|index| !self.processes[*index].asleep).collect();
         if awake.is_empty() { all } else { awake }
     }
@@ -334,27 +400,28 @@ impl<'a> World<'a> {
         let step = self.processes[index].next.take().unwrap();
         let before = self.before_step(index, &step);
         let fd = step.call.int(0);
-        let mut result = 0;
-        if step.kind == Kind::Sleep {
-            self.processes[index].traced.replace(0);
-        } else {
-            match self.processes[index].traced.make() {
-                Stop::Exit(value) => result = value,
-                Stop::Ended(end) => self.processes[index].end = Some(end),
-                stop => panic!("{stop:?} in {}", step.what),
+        let traced = &mut self.processes[index].traced;
+        let stop = match step.kind {
+            Kind::Sleep => {
+                traced.replace(0);
+                Stop::Exit(0)
             }
+            Kind::Lock { .. } => traced.make(),
+            _ if self.told => traced.make(),
+            _ => traced.go_on_to_a_call(),
+        };
+        let result = if let Stop::Exit(value) = stop { value } else { 0 };
+        if self.told {
+            let said = if matches!(step.kind, Kind::End | Kind::Sleep) { String::new() } else { said(result) };
+            self.log.push((self.processes[index].name.clone(), step.what.clone(), said));
         }
-        let said = if step.kind == Kind::End || step.kind == Kind::Sleep { String::new() } else { said(result) };
-        self.log.push((self.processes[index].name.clone(), step.what.clone(), said));
         before?;
         let after = self.after_step(index, &step, fd, result);
         for (other, process) in self.processes.iter_mut().enumerate() {
             process.asleep = other == index && step.kind == Kind::Sleep;
         }
         after?;
-        if self.processes[index].end.is_none() {
-            self.advance(index);
-        }
+        self.advance(index, stop);
         match self.processes[index].end {
             Some(End::Exit(REFUSED)) if !self.processes[index].refused_rightly => {
                 Err(format!("{} was refused, and nobody held the name", self.processes[index].name))
@@ -400,13 +467,14 @@ impl<'a> World<'a> {
     fn after_step(&mut self, index: usize, step: &Step, fd: i32, result: i64) -> Result<(), String> {
         match step.kind {
             Kind::Lock { inode, operation } => {
-                let name = &self.processes[index].name;
-                let held = |other: &Process| other.in_section && other.locked == Some(inode) && other.name != *name;
+                let held = |(other, process): (usize, &Process)| {
+                    other != index && process.in_section && process.locked == Some(inode)
+                };
                 if operation == libc::LOCK_UN
-                    && self.processes.iter().any(held)
+                    && self.processes.iter().enumerate().any(held)
                     && self.could_lock(index, fd, libc::LOCK_SH)
                 {
-                    return Err(format!("{name} unlocks what another holds"));
+                    return Err(format!("{} unlocks what another holds", self.processes[index].name));
                 }
                 let exclusive = operation & libc::LOCK_EX != 0;
                 if result == 0 {
@@ -422,8 +490,9 @@ impl<'a> World<'a> {
                 self.processes[index].looked = there.is_some() && there == self.processes[index].locked;
             }
             Kind::Change { .. } => {
-                let path = format!("/proc/{}/fd/{fd}", self.processes[index].traced.pid);
-                let content = fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
+                let mut bytes = [0; 4096];
+                let length = self.file(index, fd).read_at(&mut bytes, 0).unwrap();
+                let content = String::from_utf8_lossy(&bytes[..length]);
                 let number = content.trim_end_matches('\n');
                 if !number.is_empty() && number.parse::<i32>().is_err() {
                     return Err(format!("the file reads as {content:?}"));
@@ -442,16 +511,19 @@ impl<'a> World<'a> {
         }
         Ok(())
     }
+}
 
-    /// The schedule as a table, for a person to follow.
-    fn table(&self, wrong: &str) -> String {
-        let mut text = format!("{wrong}\n\n");
-        for (number, (who, what, result)) in self.log.iter().enumerate() {
-            let column = self.processes.iter().position(|process| process.name == *who).unwrap_or(0);
-            let _ = writeln!(text, "{:>4}  {}{who}: {what} {result}", number + 1, " ".repeat(column * 24));
-        }
-        text
+/// What is wrong, and the schedule that leads there as a table, for a person to follow. Runs it once more, to say what
+/// each call returned.
+fn table(scenario: &Scenario, forker: &mut Forker, schedule: &[Choice], wrong: &str) -> String {
+    let mut world = World::new(scenario, forker, true);
+    let again = schedule.iter().try_for_each(|choice| world.step(choice.chosen));
+    let mut text = format!("{}\n\n", again.err().unwrap_or_else(|| wrong.into()));
+    for (number, (who, what, result)) in world.log.iter().enumerate() {
+        let column = world.processes.iter().position(|process| process.name == *who).unwrap_or(0);
+        let _ = writeln!(text, "{:>4}  {}{who}: {what} {result}", number + 1, " ".repeat(column * 24));
     }
+    text
 }
 
 fn said(result: i64) -> String {
@@ -492,16 +564,18 @@ impl Choice {
 /// table.
 pub fn explore(scenario: &Scenario) -> Result<Covered, String> {
     stay_on_one_processor();
+    let works: Vec<&dyn Fn() -> i32> = scenario.actors.iter().map(|actor| actor.work).collect();
+    let mut forker = Forker::new(CALLS, &works).map_err(|error| error.to_string())?;
     let mut choices: Vec<Choice> = vec![];
     let mut covered = Covered::default();
     loop {
-        let mut world = World::new(scenario)?;
+        let mut world = World::new(scenario, &mut forker, false);
         let (mut depth, mut sleeping, mut last, mut preemptions) = (0, BTreeSet::new(), None, 0);
         let redundant = loop {
             let ready = world.ready();
             if ready.is_empty() {
                 if world.processes.iter().any(|process| process.end.is_none()) {
-                    return Err(world.table("wedged: nobody can go on"));
+                    return Err(table(scenario, &mut forker, &choices, "wedged: nobody can go on"));
                 }
                 break false;
             }
@@ -520,7 +594,10 @@ pub fn explore(scenario: &Scenario) -> Result<Covered, String> {
                 Some(_) => BTreeSet::new(), // a bound and sleep sets would each leave out what the other relies on
             };
             (last, preemptions) = (Some(chosen), choice.cost(chosen));
-            world.step(chosen).map_err(|wrong| world.table(&wrong))?;
+            if let Err(wrong) = world.step(chosen) {
+                drop(world);
+                return Err(table(scenario, &mut forker, &choices[..=depth], &wrong));
+            }
             covered.steps += 1;
             depth += 1;
         };

@@ -1,5 +1,6 @@
 //! A process that stands still at every system call: ptrace(2), with `PTRACE_GET_SYSCALL_INFO`, which reads calls on any
-//! architecture (Linux 5.3), and `PTRACE_SET_SYSCALL_INFO`, which changes them (Linux 6.16).
+//! architecture (Linux 5.3), and `PTRACE_SET_SYSCALL_INFO`, which changes them (Linux 6.16). Or at some calls only, which
+//! a seccomp(2) filter picks out: to stand still takes longer than most calls.
 
 use crate::support::{Child, End, PANICKED};
 use std::{
@@ -24,6 +25,7 @@ const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
 const SET_SYSCALL_INFO: libc::c_uint = 0x4212;
 const OP_ENTRY: u8 = 1;
 const OP_EXIT: u8 = 2;
+const OP_SECCOMP: u8 = 3;
 
 /// A system call that a process is about to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +104,10 @@ impl Traced {
     }
 
     fn set_options(&self) -> io::Result<()> {
-        let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEFORK;
+        let options = libc::PTRACE_O_TRACESYSGOOD
+            | libc::PTRACE_O_EXITKILL
+            | libc::PTRACE_O_TRACEFORK
+            | libc::PTRACE_O_TRACESECCOMP;
         let none = std::ptr::null_mut::<libc::c_void>();
         match unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, self.pid, none, i64::from(options)) } {
             -1 => Err(io::Error::last_os_error()),
@@ -112,9 +117,18 @@ impl Traced {
 
     /// Lets it go on to its next stop.
     pub fn go_on(&mut self) -> Stop {
+        self.resume(libc::PTRACE_SYSCALL)
+    }
+
+    /// The same, but it stands still only before the calls that its `Forker` names, and after none.
+    pub fn go_on_to_a_call(&mut self) -> Stop {
+        self.resume(libc::PTRACE_CONT)
+    }
+
+    fn resume(&mut self, request: libc::c_uint) -> Stop {
         let none = std::ptr::null_mut::<libc::c_void>();
         let signal = i64::from(std::mem::take(&mut self.signal));
-        let gone = unsafe { libc::ptrace(libc::PTRACE_SYSCALL, self.pid, none, signal) } == -1;
+        let gone = unsafe { libc::ptrace(request, self.pid, none, signal) } == -1;
         // A process that was killed while it stood still has no next stop but its end.
         assert!(!gone || io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH));
         self.wait()
@@ -138,13 +152,14 @@ impl Traced {
             unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, self.pid, none, &raw mut child) };
             return Stop::Forked(child as i32);
         }
-        if libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80 {
+        let at_a_call = status >> 8 == libc::SIGTRAP | (libc::PTRACE_EVENT_SECCOMP << 8);
+        if !at_a_call && libc::WSTOPSIG(status) != libc::SIGTRAP | 0x80 {
             self.signal = libc::WSTOPSIG(status);
             return Stop::Signal(self.signal);
         }
         let info = self.info();
         match info.op {
-            OP_ENTRY => {
+            OP_ENTRY | OP_SECCOMP => {
                 let [number, arguments @ .., _] = info.words;
                 Stop::Entry(Syscall { number: number as i64, arguments })
             }
@@ -170,7 +185,7 @@ impl Traced {
     /// At an entry: the call is not made, and returns this (-errno for an error). Stands at its exit afterwards.
     pub fn replace(&mut self, result: i64) {
         let mut info = self.info();
-        assert_eq!(info.op, OP_ENTRY);
+        assert!(matches!(info.op, OP_ENTRY | OP_SECCOMP));
         info.words[0] = u64::MAX; // no such call
         self.set_info(&info);
         assert!(matches!(self.go_on(), Stop::Exit(_)));
@@ -210,6 +225,51 @@ impl Traced {
         unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid, none, 0_i64) };
         self.ended = true;
         Child::of(self.pid)
+    }
+}
+
+/// From now on this process, and all that it forks, stands still before these calls alone: `Traced::go_on_to_a_call`.
+fn stand_still_at(calls: &[i64]) {
+    let line = |code: u32, if_equal, k| libc::sock_filter { code: code as u16, jt: if_equal, jf: 0, k };
+    let answer = |answer| line(libc::BPF_RET | libc::BPF_K, 0, answer);
+    let mut lines = vec![line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)]; // the number: the first word of seccomp_data
+    for (index, call) in calls.iter().enumerate() {
+        let past_the_others = (calls.len() - index) as u8; // and past the line that allows
+        lines.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, past_the_others, *call as u32));
+    }
+    lines.extend([answer(libc::SECCOMP_RET_ALLOW), answer(libc::SECCOMP_RET_TRACE)]);
+    let filter = libc::sock_fprog { len: lines.len() as u16, filter: lines.as_mut_ptr() };
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) }, 0);
+}
+
+/// Forks the processes of one run after the other: what every one of them needs, the filter above all, is made once.
+pub struct Forker(Traced);
+
+impl Forker {
+    /// They do these works, in turn, and are stopped before these calls.
+    pub fn new(calls: &[i64], works: &[&dyn Fn() -> i32]) -> io::Result<Forker> {
+        let fork_in_turn = || {
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }; // nobody waits for them but the tracer
+            stand_still_at(calls);
+            for work in works.iter().cycle() {
+                if unsafe { libc::fork() } == 0 {
+                    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+                    return work();
+                }
+            }
+            0
+        };
+        Traced::spawn(fork_in_turn).map(Forker)
+    }
+
+    /// The process of the next work, which stands still before it.
+    pub fn fork(&mut self) -> Traced {
+        loop {
+            if let Stop::Forked(pid) = self.0.go_on_to_a_call() {
+                return Traced::forked(pid);
+            }
+        }
     }
 }
 
