@@ -165,10 +165,10 @@ macro_rules! errnos {
             /// The answer for a number of `errno`. One beyond 16 bits, which no kernel has, becomes `Other(u16::MAX)`.
             #[must_use]
             pub fn from_raw(raw: i32) -> Errno {
-                match raw {
-                    $(libc::$number => Errno::$variant,)*
-                    _ => Errno::Other(u16::try_from(raw).unwrap_or(u16::MAX)),
-                }
+                // A table is smaller than the code of a `match`.
+                const NAMED: &[(i32, Errno)] = &[$((libc::$number, Errno::$variant),)*];
+                let other = Errno::Other(u16::try_from(raw).unwrap_or(u16::MAX));
+                NAMED.iter().find(|(number, _)| *number == raw).map_or(other, |(_, errno)| *errno)
             }
 
             /// The number in `errno`.

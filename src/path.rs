@@ -22,14 +22,13 @@ pub(crate) type Name = Text<{ NAME_MOST + 1 }>;
 impl<const N: usize> Text<N> {
     pub(crate) const EMPTY: Text<N> = Text([0; N]);
 
-    /// Becomes the parts in a row. Refuses what is too long, and a NUL. In place, since it may be most of the stack that an
-    /// operation needs.
-    pub(crate) fn set(&mut self, parts: &[&[u8]]) -> Result<&CStr, Error> {
-        let bytes = parts.iter().copied().flatten();
-        if bytes.clone().count() >= N || bytes.clone().any(|byte| *byte == 0) {
+    /// Becomes this text. Refuses what is too long, and a NUL. In place, since it may be most of the stack that an operation
+    /// needs.
+    pub(crate) fn set(&mut self, text: &[u8]) -> Result<&CStr, Error> {
+        if text.len() >= N || text.iter().any(|byte| matches!(byte, 0)) {
             return Err(Error::InvalidPath);
         }
-        for (to, from) in self.0.iter_mut().zip(bytes) {
+        for (to, from) in self.0.iter_mut().zip(text) {
             *to = *from;
         }
         Ok(self.as_c_str())
@@ -51,7 +50,7 @@ pub(crate) fn cut(path: &[u8]) -> Result<(&[u8], Name), Error> {
     }
     let directory = path.get(..path.len().saturating_sub(name.len())).unwrap_or_default();
     let mut text = Name::EMPTY;
-    text.set(&[name])?;
+    text.set(name)?;
     Ok((directory, text))
 }
 

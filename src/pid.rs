@@ -61,14 +61,17 @@ impl Pid {
     /// ```
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Pid> {
-        let mut lines = text.get(..CLAIM_MAX).unwrap_or(text).split(|byte| *byte == b'\n');
-        let mut words = lines.next()?.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
-        let (digits, more) = (words.next()?, words.next());
-        if more.is_some() || (lines.next().is_none() && text.len() >= CLAIM_MAX) {
+        let head = text.get(..CLAIM_MAX).unwrap_or(text);
+        let mut word = head.split(|byte| *byte == b'\n').next()?;
+        if word.len() == CLAIM_MAX {
             return None; // a line that does not end in what was read may go on with anything
         }
-        let number = digits.iter().try_fold(0_i32, |number, byte| {
-            number.checked_mul(10)?.checked_add(char::from(*byte).to_digit(10)?.try_into().ok()?)
+        while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = word {
+            word = rest;
+        }
+        let number = word.iter().try_fold(0_i32, |number, byte| match byte {
+            b'0'..=b'9' => number.checked_mul(10)?.checked_add(i32::from(byte - b'0')),
+            _ => None,
         });
         Pid::new(number?)
     }

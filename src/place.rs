@@ -116,7 +116,7 @@ pub(crate) fn claim(file: BorrowedFd<'_>) -> Result<Option<Pid>, Error> {
 #[inline(never)] // so that its buffer is on the stack only while it is needed, and once
 fn open_directory(path: &[u8]) -> Result<OwnedFd, Error> {
     let mut buffer = Directory::EMPTY;
-    let path = buffer.set(&[if path.is_empty() { b"." } else { path }])?;
+    let path = buffer.set(if path.is_empty() { b"." } else { path })?;
     above_standard_streams(sys::openat(sys::CWD, path, sys::DIRECTORY, 0)?)
 }
 
@@ -125,7 +125,7 @@ fn make_directory(path: &[u8]) -> Result<OwnedFd, Error> {
     let mut directory = open_directory(if path.starts_with(b"/") { b"/" } else { b"." })?;
     for component in path.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
         let mut buffer = Name::EMPTY;
-        let name = buffer.set(&[component])?;
+        let name = buffer.set(component)?;
         let child = match sys::openat(directory.as_fd(), name, sys::DIRECTORY, 0) {
             Err(error) if error.errno() == Some(Errno::NotFound) => {
                 match sys::mkdirat(directory.as_fd(), name, 0o755) {

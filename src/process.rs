@@ -65,9 +65,10 @@ impl Process {
     pub(crate) fn holding(&self, file: FileId) -> Result<(Option<u32>, Option<bool>), Error> {
         // Open, it stays with the process when its number is given to another.
         let (digits, length) = self.pid.stamp::<STAMP_MAX>();
-        let mut buffer = Text::<32>::EMPTY;
-        let path = buffer.set(&[b"/proc/", digits.get(..length - 1).unwrap_or_default()])?;
-        let Some(directory) = visible(sys::openat(sys::CWD, path, sys::DIRECTORY, 0))? else {
+        let mut name = Text::<STAMP_MAX>::EMPTY;
+        let name = name.set(digits.get(..length - 1).unwrap_or_default())?;
+        let process = |proc: OwnedFd| sys::openat(proc.as_fd(), name, sys::DIRECTORY, 0);
+        let Some(directory) = visible(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0).and_then(process))? else {
             return Ok((None, None));
         };
         let owner = visible(sys::fstat(directory.as_fd()))?.map(|status| status.owner);

@@ -5,7 +5,7 @@
 //! descriptors close themselves on drop.
 
 use crate::{
-    error::{Call, Error},
+    error::{Call, Errno, Error},
     fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 use core::{
@@ -53,64 +53,66 @@ pub(crate) const READ: c_int = c::O_RDONLY | c::O_NOFOLLOW | c::O_NONBLOCK | c::
 pub(crate) const READ_WRITE: c_int = c::O_RDWR | c::O_NOFOLLOW | c::O_NONBLOCK | c::O_NOCTTY;
 pub(crate) const CREATE: c_int = READ_WRITE | c::O_CREAT | c::O_EXCL;
 
-fn failed(call: Call) -> Error {
+/// What a call has returned, if it is not -1, or why it is; none if a signal interrupted it.
+#[inline(never)] // once, and not in every function below
+fn outcome(call: Call, returned: c_int) -> Option<Result<c_int>> {
+    if returned != -1 {
+        return Some(Ok(returned));
+    }
     // SAFETY: it takes nothing and returns the address of this thread's errno.
     let errno = unsafe { c::errno_location() };
     // SAFETY: that address is valid and ours for as long as the thread runs.
-    Error::sys(call, unsafe { *errno })
-}
-
-/// What the call returned, if it is not -1.
-fn check(call: Call, returned: isize) -> Result<isize> {
-    if returned == -1 { Err(failed(call)) } else { Ok(returned) }
+    let errno = unsafe { *errno };
+    (errno != c::EINTR).then(|| Err(Error::sys(call, errno)))
 }
 
 /// Calls until it was not a signal that ended the call.
-fn again(call: Call, mut f: impl FnMut() -> isize) -> Result<isize> {
+fn again(call: Call, mut f: impl FnMut() -> c_int) -> Result<c_int> {
     loop {
-        match check(call, f()) {
-            Err(error) if error.raw_os_error() == Some(c::EINTR) => {}
-            result => return result,
+        if let Some(result) = outcome(call, f()) {
+            return result;
         }
     }
 }
 
-/// The same for syscall(2), whose result is a long.
-#[cfg(any(pidfd, proc))]
-#[allow(clippy::cast_possible_truncation, reason = "on Linux a long is as wide as a pointer")]
-fn again_by_number(call: Call, mut f: impl FnMut() -> c::c_long) -> Result<isize> {
-    again(call, || f() as isize)
+/// What a call has returned as a longer number: -1, a descriptor, or a length within one of our buffers.
+fn int(returned: impl TryInto<c_int>) -> c_int {
+    returned.try_into().unwrap_or(c_int::MAX)
+}
+
+/// A length that a call has returned.
+fn length(returned: c_int) -> usize {
+    returned.unsigned_abs() as usize
 }
 
 /// Owns the descriptor that a call has just returned.
-fn owned(returned: isize) -> OwnedFd {
-    let fd = RawFd::try_from(returned).unwrap_or(RawFd::MAX); // the kernel's descriptors are ints
+fn owned(returned: c_int) -> OwnedFd {
     // SAFETY: the callers pass on what a call that makes a descriptor has returned to them, once.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+    unsafe { OwnedFd::from_raw_fd(returned) }
 }
 
 /// openat(2), close-on-exec. `mode` is used with `CREATE`, and the umask takes away from it.
 pub(crate) fn openat(directory: BorrowedFd<'_>, name: &CStr, flags: c_int, mode: u16) -> Result<OwnedFd> {
     let (directory, flags) = (directory.as_raw_fd(), flags | c::O_CLOEXEC);
     // SAFETY: `name` ends in a NUL, and the mode has the type that a variadic mode_t is promoted to.
-    again(Call::Openat, || unsafe { c::openat(directory, name.as_ptr(), flags, c_int::from(mode)) } as isize).map(owned)
+    again(Call::Openat, || unsafe { c::openat(directory, name.as_ptr(), flags, c_int::from(mode)) }).map(owned)
 }
 
 /// mkdirat(2).
 pub(crate) fn mkdirat(directory: BorrowedFd<'_>, name: &CStr, mode: u16) -> Result<()> {
     // SAFETY: `name` ends in a NUL.
-    again(Call::Mkdirat, || unsafe { c::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode.into()) } as isize).map(drop)
+    again(Call::Mkdirat, || unsafe { c::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode.into()) }).map(drop)
 }
 
 /// unlinkat(2), for a file.
 pub(crate) fn unlinkat(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // SAFETY: `name` ends in a NUL.
-    again(Call::Unlinkat, || unsafe { c::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) } as isize).map(drop)
+    again(Call::Unlinkat, || unsafe { c::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
-fn fcntl(fd: BorrowedFd<'_>, command: c_int, argument: c_int) -> Result<isize> {
+fn fcntl(fd: BorrowedFd<'_>, command: c_int, argument: c_int) -> Result<c_int> {
     // SAFETY: the commands below take an int or nothing, and no pointer.
-    again(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), command, argument) } as isize)
+    again(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), command, argument) })
 }
 
 /// fcntl(2) `F_DUPFD_CLOEXEC`: the same open file under the lowest free number that is not below `lowest`.
@@ -127,7 +129,7 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, close: bool) -> Result<()> {
 /// `O_APPEND`, pwrite(2) on Linux does not.)
 pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
     let flags = fcntl(fd, c::F_GETFL, 0)?;
-    Ok(flags & (c::O_ACCMODE | c::O_APPEND) as isize == c::O_RDWR as isize)
+    Ok(flags & (c::O_ACCMODE | c::O_APPEND) == c::O_RDWR)
 }
 
 /// The two kinds of lock of flock(2).
@@ -140,15 +142,14 @@ pub(crate) enum Kind {
 
 fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
     // SAFETY: it takes two ints.
-    again(Call::Flock, || unsafe { c::flock(fd.as_raw_fd(), operation) } as isize).map(drop)
+    again(Call::Flock, || unsafe { c::flock(fd.as_raw_fd(), operation) }).map(drop)
 }
 
 /// flock(2) with `LOCK_NB`: whether the open file has this lock now. Has it the lock already, nothing happens.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
     match flock(fd, kind as c_int | c::LOCK_NB) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(c::EWOULDBLOCK) => Ok(false),
-        Err(error) => Err(error),
+        Err(Error::Sys { errno: Errno::Other(errno), .. }) if i32::from(errno) == c::EWOULDBLOCK => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
@@ -188,7 +189,7 @@ pub(crate) struct Status {
 )]
 fn status(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Status> {
     let mut buffer = MaybeUninit::<c::stat>::zeroed();
-    again(call, || f(buffer.as_mut_ptr()) as isize)?;
+    again(call, || f(buffer.as_mut_ptr()))?;
     // SAFETY: a stat is integers, for which zeros are good, and the kernel has written over them.
     let stat = unsafe { buffer.assume_init() };
     Ok(Status {
@@ -218,29 +219,28 @@ pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr, follow: bool) -> R
 pub(crate) fn read_head<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
     let (start, size) = (buffer.as_mut_ptr(), buffer.len());
     // SAFETY: `start` and `size` are those of a buffer that is ours alone.
-    let read = again(Call::Pread, || unsafe { c::pread(fd.as_raw_fd(), start.cast(), size, 0) })?;
-    Ok(buffer.get(..read.unsigned_abs()).unwrap_or_default())
+    let read = again(Call::Pread, || int(unsafe { c::pread(fd.as_raw_fd(), start.cast(), size, 0) }))?;
+    Ok(buffer.get(..length(read)).unwrap_or_default())
 }
 
 /// pwrite(2): how many of the bytes were written at `offset`.
 pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<usize> {
     let (start, size) = (bytes.as_ptr(), bytes.len());
     // SAFETY: `start` and `size` are those of `bytes`.
-    again(Call::Pwrite, || unsafe { c::pwrite(fd.as_raw_fd(), start.cast(), size, offset.into()) })
-        .map(isize::unsigned_abs)
+    again(Call::Pwrite, || int(unsafe { c::pwrite(fd.as_raw_fd(), start.cast(), size, offset.into()) })).map(length)
 }
 
 /// ftruncate(2): the file is this many bytes long.
 pub(crate) fn truncate(fd: BorrowedFd<'_>, size: u8) -> Result<()> {
     // SAFETY: it takes two numbers.
-    again(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) } as isize).map(drop)
+    again(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) }).map(drop)
 }
 
 /// fsync(2). A file system with nothing to flush says `EINVAL`, `EROFS` or `ENOSYS`, and that is as good as done.
 pub(crate) fn sync(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: it takes an int.
-    match again(Call::Fsync, || unsafe { c::fsync(fd.as_raw_fd()) } as isize) {
-        Err(error) if matches!(error.raw_os_error(), Some(c::EINVAL | c::EROFS | c::ENOSYS)) => Ok(()),
+    match again(Call::Fsync, || unsafe { c::fsync(fd.as_raw_fd()) }) {
+        Err(Error::Sys { errno: Errno::Invalid | Errno::ReadOnlyFileSystem | Errno::NotImplemented, .. }) => Ok(()),
         result => result.map(drop),
     }
 }
@@ -260,7 +260,7 @@ pub(crate) fn geteuid() -> u32 {
 /// kill(2): `signal` 0 only asks.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: it takes two ints.
-    again(Call::Kill, || unsafe { c::kill(pid, signal) } as isize).map(drop)
+    again(Call::Kill, || unsafe { c::kill(pid, signal) }).map(drop)
 }
 
 /// Nanoseconds since some moment, on the clock that nobody sets: clock_gettime(2) `CLOCK_MONOTONIC`. Enough for 584
@@ -268,7 +268,7 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
 pub(crate) fn now() -> Result<u64> {
     let mut time = timespec(0);
     // SAFETY: the pointer is to a timespec of ours.
-    again(Call::ClockGettime, || unsafe { c::clock_gettime(c::CLOCK_MONOTONIC, &raw mut time) } as isize)?;
+    again(Call::ClockGettime, || unsafe { c::clock_gettime(c::CLOCK_MONOTONIC, &raw mut time) })?;
     let seconds: u64 = time.tv_sec.try_into().unwrap_or(0);
     Ok(seconds.saturating_mul(NANOSECONDS).saturating_add(time.tv_nsec.try_into().unwrap_or(0)))
 }
@@ -296,8 +296,8 @@ pub(crate) fn sleep(nanoseconds: u64) {
 pub(crate) fn entries<'b>(directory: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
     let (fd, start) = (c::c_long::from(directory.as_raw_fd()), buffer.as_mut_ptr());
     // SAFETY: `start` and the length are those of a buffer that is ours alone.
-    let read = again_by_number(Call::Getdents64, || unsafe { c::syscall(c::SYS_getdents64, fd, start, buffer.len()) })?;
-    Ok(buffer.get(..read.unsigned_abs()).unwrap_or_default())
+    let read = again(Call::Getdents64, || int(unsafe { c::syscall(c::SYS_getdents64, fd, start, buffer.len()) }))?;
+    Ok(buffer.get(..length(read)).unwrap_or_default())
 }
 
 /// `pidfd_open(2)`: a descriptor that stays with this process when its number is given to another.
@@ -305,7 +305,7 @@ pub(crate) fn entries<'b>(directory: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Re
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let (pid, flags) = (c::c_long::from(pid), c::c_long::from(0));
     // SAFETY: the call takes two numbers.
-    again_by_number(Call::PidfdOpen, || unsafe { c::syscall(c::SYS_pidfd_open, pid, flags) }).map(owned)
+    again(Call::PidfdOpen, || int(unsafe { c::syscall(c::SYS_pidfd_open, pid, flags) })).map(owned)
 }
 
 /// `pidfd_send_signal(2)`: `signal` 0 only asks.
@@ -314,8 +314,8 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
     let (pidfd, signal) = (c::c_long::from(pidfd.as_raw_fd()), c::c_long::from(signal));
     let (info, flags) = (core::ptr::null::<c::siginfo_t>(), c::c_long::from(0));
     // SAFETY: without a siginfo the kernel fills in what kill(2) would; the rest are numbers.
-    let send = || unsafe { c::syscall(c::SYS_pidfd_send_signal, pidfd, signal, info, flags) };
-    again_by_number(Call::PidfdSendSignal, send).map(drop)
+    let send = || int(unsafe { c::syscall(c::SYS_pidfd_send_signal, pidfd, signal, info, flags) });
+    again(Call::PidfdSendSignal, send).map(drop)
 }
 
 /// ppoll(2): whether the process of a pidfd ends within this time. A signal handler ends it early.
@@ -325,10 +325,7 @@ pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, nanoseconds: u64) -> Result<boo
     let time = timespec(nanoseconds);
     // SAFETY: one entry, a valid time, and no signal mask.
     let ready = unsafe { c::ppoll(&raw mut entry, 1, &raw const time, core::ptr::null()) };
-    match check(Call::Ppoll, ready as isize) {
-        Err(error) if error.raw_os_error() == Some(c::EINTR) => Ok(false),
-        result => result.map(|ready| ready == 1),
-    }
+    outcome(Call::Ppoll, ready).unwrap_or(Ok(0)).map(|ready| ready == 1)
 }
 
 /// The highest number of a signal; build.rs says it.
@@ -354,13 +351,15 @@ impl Arguments {
     }
 
     /// Becomes the program that the first of them names, looked up in `PATH`: execvp(3). Returns only if it cannot.
-    #[must_use]
-    pub fn exec(mut self) -> Error {
+    ///
+    /// # Errors
+    /// What the call says.
+    pub fn exec(mut self) -> Result<()> {
         let argv = self.0;
-        let Some(program) = self.next() else { return Error::sys(Call::Exec, c::EINVAL) };
+        let Some(program) = self.next() else { return Err(Error::sys(Call::Exec, c::EINVAL)) };
         // SAFETY: `program` is a string, and `argv` is as `new` has been promised.
-        unsafe { c::execvp(program.as_ptr(), argv) };
-        failed(Call::Exec)
+        let executed = again(Call::Exec, || unsafe { c::execvp(program.as_ptr(), argv) });
+        executed.map(drop)
     }
 }
 
@@ -396,7 +395,7 @@ impl Stream {
     pub fn write(self, bytes: &[u8]) -> Result<usize> {
         let (start, size) = (bytes.as_ptr(), bytes.len());
         // SAFETY: `start` and `size` are those of `bytes`.
-        again(Call::Write, || unsafe { c::write(self.0, start.cast(), size) }).map(isize::unsigned_abs)
+        again(Call::Write, || int(unsafe { c::write(self.0, start.cast(), size) })).map(length)
     }
 
     /// Whether it is a terminal: isatty(3).
