@@ -1,5 +1,7 @@
-//! The words of a command line: options, their values, operands. By the syntax guidelines of POSIX (chapter 12): one
-//! letter an option, letters may stand together, a value may follow at once or as the next word, `--` ends the options.
+//! The words of a command line: options, their values, operands.
+//!
+//! By the syntax guidelines of POSIX (chapter 12): one letter an option, letters may stand together, a value may follow
+//! at once or as the next word, `--` ends the options.
 
 use super::Failure;
 use core::{ffi::CStr, time::Duration};
