@@ -351,15 +351,12 @@ impl Arguments {
     }
 
     /// Becomes the program that the first of them names, looked up in `PATH`: execvp(3). Returns only if it cannot.
-    ///
-    /// # Errors
-    /// What the call says.
-    pub fn exec(mut self) -> Result<()> {
-        let argv = self.0;
-        let Some(program) = self.next() else { return Err(Error::sys(Call::Exec, c::EINVAL)) };
+    #[must_use]
+    pub fn exec(mut self) -> Error {
+        let (argv, nothing) = (self.0, Error::sys(Call::Exec, c::EINVAL));
+        let Some(program) = self.next() else { return nothing };
         // SAFETY: `program` is a string, and `argv` is as `new` has been promised.
-        let executed = again(Call::Exec, || unsafe { c::execvp(program.as_ptr(), argv) });
-        executed.map(drop)
+        again(Call::Exec, || unsafe { c::execvp(program.as_ptr(), argv) }).err().unwrap_or(nothing)
     }
 }
 

@@ -25,9 +25,9 @@ pub(crate) fn run(mut words: Words) -> Result<u8, Failure> {
     }
     let locked = options.wait(wait).acquire(pidfile).and_then(PidLock::hand_over).map_err(at)?;
     on_file_size.exchange();
-    let executed = arguments.exec();
+    let failed = arguments.exec();
 
     OnFileSizeSignal::IGNORE.exchange();
     let _the_first_error_counts = PidLock::adopt(locked, pidfile).and_then(PidLock::release);
-    executed.map(|()| super::exit::OK).map_err(|error| Failure::At(command, error))
+    Err(Failure::At(command, failed))
 }
