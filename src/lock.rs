@@ -202,7 +202,7 @@ impl PidLock {
 
     /// Steps 6 and 7 on a file that is locked. Undoes all if they fail.
     fn take(file: OwnedFd, place: Place, status: Status, options: Options) -> Result<PidLock, Error> {
-        let mut taken = PidLock {
+        let taken = PidLock {
             file: Some(file),
             place,
             id: status.id,
@@ -210,13 +210,14 @@ impl PidLock {
             sync: options.sync,
             remove_on_release: options.remove_on_release,
         };
-        let stamped = taken.stamp(status.size);
-        if stamped.is_err() {
-            if let Some(file) = taken.file.take() {
-                let _the_first_error_counts = taken.vacate(file.as_fd(), true);
+        match taken.stamp(status.size) {
+            Ok(()) => Ok(taken),
+            Err(error) => {
+                let _the_first_error_counts = taken.vacate(taken.as_fd(), true);
+                taken.disown();
+                Err(error)
             }
         }
-        stamped.map(|()| taken)
     }
 
     /// The process that this lock last wrote into the file: the one that acquired or adopted it, or, after
