@@ -49,6 +49,11 @@ pub mod coming_from {}
 #[doc = include_str!("../doc/messages.md")]
 pub mod messages {}
 
+/// Under init systems, cron, in containers, with C and Python: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/recipes.md")]
+pub mod recipes {}
+
 /// What the command next door needs of the system, and no library should offer: not part of the public face.
 #[doc(hidden)]
 pub mod command {
