@@ -1,7 +1,7 @@
 //! Under every order of system calls: never two holders, and nobody touches what is not his (properties 1, 2, 4, 5, 8).
 //!
-//! `cargo test` runs the bounded form; with PIDFLOCK_PROOF=full, as ci/prove sets it, the orders of three processes are
-//! bounded by three preemptions and the number of orders is not.
+//! `cargo test` runs the bounded form; PIDFLOCK_PROOF=full, as ci/prove sets it, the full one: `bounds` says what either
+//! is. What is printed says whether those were all orders, or the first so many.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #![allow(
     unsafe_code,
@@ -23,11 +23,11 @@ mod support;
 
 use core::time::Duration;
 use harness::{
-    explore::{Actor, Covered, DONE, ENTER, LEAVE, REFUSED, Scenario, explore},
+    explore::{Actor, CURRENT, Covered, DONE, ENTER, KILL, LEAVE, NOT_CURRENT, REFUSED, Scenario, explore},
     trace::{self, mark},
 };
 use pidflock::{Error, Holder, Options, PidLock, Signal, Wait};
-use std::{ffi::CString, fs};
+use std::{ffi::CString, fs, time::Instant};
 use support::*;
 
 /// What a release or an unexpected error makes a process exit with.
@@ -62,9 +62,34 @@ fn code(result: Result<(), Error>) -> i32 {
 
 type Work<'a> = (&'static str, &'a dyn Fn() -> i32);
 
-/// Runs these processes in every order, bounded by preemptions if there are more than two, and says what was covered.
-/// None where nothing can be traced.
-fn run(what: &str, scratch: &Scratch, file: &str, before: &dyn Fn(), works: &[Work]) -> Option<Result<(), String>> {
+/// What the file is once all have ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// Somebody dies, or leaves it behind on purpose, or removes it rudely.
+    Something,
+}
+
+/// How often processes may be preempted, and how many orders are run: one after the other, until one of them is all.
+/// Two processes: every order. Three: the first orders of all, and those with at most three preemptions.
+fn bounds(processes: usize) -> &'static [(Option<u32>, u64)] {
+    match (full(), processes > 2) {
+        (true, false) => &[(None, 60_000)],
+        (true, true) => &[(None, 10_000), (Some(2), u64::MAX), (Some(3), 40_000)],
+        (false, false) => &[(None, 600), (Some(2), 100)],
+        (false, true) => &[(None, 100), (Some(1), 150)],
+    }
+}
+
+/// Runs these processes in every order, within the bounds, and says what was covered. None where nothing can be traced.
+fn run(
+    what: &str,
+    scratch: &Scratch,
+    file: &str,
+    before: &dyn Fn(),
+    left: Left,
+    works: &[Work],
+) -> Option<Result<(), String>> {
     if let Some(reason) = trace::impossible() {
         skip(&reason);
         return None;
@@ -73,45 +98,51 @@ fn run(what: &str, scratch: &Scratch, file: &str, before: &dyn Fn(), works: &[Wo
         let _ = fs::remove_file(file);
         before();
     };
-    let scenario = |preemptions, most| Scenario {
-        directory: scratch.directory.to_str().unwrap(),
-        file,
-        before: &fresh,
-        actors: works.iter().map(|(name, work)| Actor { rude: *name == "rude", ..Actor::new(name, *work) }).collect(),
-        preemptions,
-        most,
-    };
-    // Two processes: every order, and where those are too many for `cargo test`, the first, and then all with at most two
-    // preemptions. Three: bounded by preemptions.
-    let bounds: &[(Option<u32>, u64)] = match (works.len() > 2, full()) {
-        (false, true) => &[(None, u64::MAX)],
-        (false, false) => &[(None, 300), (Some(2), 600)],
-        (true, true) => &[(Some(3), u64::MAX)],
-        (true, false) => &[(Some(1), 300)],
-    };
-    for (preemptions, most) in bounds {
-        let covered = match explore(&scenario(*preemptions, *most)) {
+    let mut ran = (0, 0, Instant::now());
+    for (preemptions, most) in bounds(works.len()) {
+        let scenario = Scenario {
+            directory: scratch.directory.to_str().unwrap(),
+            file,
+            before: &fresh,
+            actors: works
+                .iter()
+                .map(|(name, work)| Actor { rude: *name == "rude", ..Actor::new(name, *work) })
+                .collect(),
+            leaves_nothing: left == Left::Nothing,
+            preemptions: *preemptions,
+            most: *most,
+        };
+        let covered = match explore(&scenario) {
             Ok(covered) => covered,
             Err(table) => return Some(Err(table)),
         };
-        let Covered { orders, runs, steps, complete, windows } = covered;
+        let Covered { orders, runs, steps, complete, windows, cut } = covered;
         let all = if complete { "all" } else { "the first" };
         let bound = preemptions.map_or(String::new(), |most| format!(" with at most {most} preemptions"));
-        println!("orders: {what}{bound}: {all} {orders}, {steps} steps in {runs} runs, {windows} windows");
-        if complete {
+        let windows = if windows > 0 { format!(", {windows} windows") } else { String::new() };
+        let cut = if cut > 0 { format!(", {cut} cut off") } else { String::new() };
+        println!("orders: {what}{bound}: {all} {orders}, {steps} steps in {runs} runs{windows}{cut}");
+        ran = (ran.0 + runs, ran.1 + steps, ran.2);
+        if complete && preemptions.is_none() {
             break;
         }
     }
+    println!("speed: {} runs, {} steps in {} ms", ran.0, ran.1, ran.2.elapsed().as_millis());
     Some(Ok(()))
 }
 
 /// Runs them, and fails with the table of an order in which something is wrong.
-fn prove(what: &str, before: &dyn Fn(&str), works: impl Fn(&'static str) -> Vec<(&'static str, Box<dyn Fn() -> i32>)>) {
+fn prove(
+    what: &str,
+    before: &dyn Fn(&str),
+    left: Left,
+    works: impl Fn(&'static str) -> Vec<(&'static str, Box<dyn Fn() -> i32>)>,
+) {
     let scratch = Scratch::in_memory();
     let file = scratch.path("x.pid");
     let works = works(file);
     let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
-    if let Some(Err(table)) = run(what, &scratch, file, &|| before(file), &works) {
+    if let Some(Err(table)) = run(what, &scratch, file, &|| before(file), left, &works) {
         panic!("{table}");
     }
 }
@@ -124,19 +155,23 @@ fn starter(file: &'static str) -> Box<dyn Fn() -> i32> {
 
 #[test]
 fn two_starters() {
-    prove("two starters", &nothing, |file| vec![("A", starter(file)), ("B", starter(file))]);
+    prove("two starters", &nothing, Left::Nothing, |file| vec![("A", starter(file)), ("B", starter(file))]);
 }
 
 #[test]
 fn two_starters_over_a_stale_file() {
     let stale = |file: &str| fs::write(file, "2147483647\n").unwrap();
-    prove("two starters over a stale file", &stale, |file| vec![("A", starter(file)), ("B", starter(file))]);
+    prove("two starters over a stale file", &stale, Left::Nothing, |file| {
+        vec![("A", starter(file)), ("B", starter(file))]
+    });
 }
 
 #[test]
 fn two_starters_that_leave_the_file_behind() {
     let work = |file: &'static str| Box::new(move || hold(PidLock::options().remove_on_release(false), file));
-    prove("two starters that leave the file behind", &nothing, |file| vec![("A", work(file)), ("B", work(file))]);
+    prove("two starters that leave the file behind", &nothing, Left::Something, |file| {
+        vec![("A", work(file)), ("B", work(file))]
+    });
 }
 
 #[test]
@@ -144,7 +179,9 @@ fn two_starters_with_two_rounds_each() {
     let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
         Box::new(move || hold(PidLock::options(), file).max(hold(PidLock::options(), file)))
     };
-    prove("two starters, two rounds each", &nothing, |file| vec![("A", rounds(file)), ("B", rounds(file))]);
+    prove("two starters, two rounds each", &nothing, Left::Nothing, |file| {
+        vec![("A", rounds(file)), ("B", rounds(file))]
+    });
 }
 
 /// The heart: B opens the file, A removes it and lets go, B locks it, and A's second round makes a new one.
@@ -153,32 +190,38 @@ fn a_leaver_a_newcomer_and_two_inodes() {
     let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
         Box::new(move || hold(PidLock::options(), file).max(hold(PidLock::options(), file)))
     };
-    prove("a leaver and a newcomer on different inodes", &nothing, |file| {
+    prove("a leaver and a newcomer on different inodes", &nothing, Left::Nothing, |file| {
         vec![("A", rounds(file)), ("B", starter(file))]
     });
 }
 
 #[test]
 fn three_starters() {
-    prove("three starters", &nothing, |file| vec![("A", starter(file)), ("B", starter(file)), ("C", starter(file))]);
+    prove("three starters", &nothing, Left::Nothing, |file| {
+        vec![("A", starter(file)), ("B", starter(file)), ("C", starter(file))]
+    });
 }
 
 #[test]
 fn a_starter_and_a_waiter_with_a_deadline() {
     let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(LONG), file));
-    prove("a starter and a waiter with a deadline", &nothing, |file| vec![("A", starter(file)), ("B", waiter(file))]);
+    prove("a starter and a waiter with a deadline", &nothing, Left::Nothing, |file| {
+        vec![("A", starter(file)), ("B", waiter(file))]
+    });
 }
 
 #[test]
 fn a_starter_and_a_waiter_in_flock() {
     let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(Wait::Forever), file));
-    prove("a starter and a waiter in flock", &nothing, |file| vec![("A", starter(file)), ("B", waiter(file))]);
+    prove("a starter and a waiter in flock", &nothing, Left::Nothing, |file| {
+        vec![("A", starter(file)), ("B", waiter(file))]
+    });
 }
 
 #[test]
 fn two_waiters_in_flock_and_a_starter() {
     let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(Wait::Forever), file));
-    prove("two waiters in flock and a starter", &nothing, |file| {
+    prove("two waiters in flock and a starter", &nothing, Left::Nothing, |file| {
         vec![("A", starter(file)), ("B", waiter(file)), ("C", waiter(file))]
     });
 }
@@ -201,7 +244,9 @@ fn a_fork_with_restamp_against_a_newcomer() {
             code(restamped.and(lock.release()))
         })
     };
-    prove("a fork with restamp against a newcomer", &nothing, |file| vec![("A", forker(file)), ("B", starter(file))]);
+    prove("a fork with restamp against a newcomer", &nothing, Left::Nothing, |file| {
+        vec![("A", forker(file)), ("B", starter(file))]
+    });
 }
 
 #[test]
@@ -221,7 +266,7 @@ fn a_child_that_drops_its_copy_against_a_newcomer() {
             code(lock.release())
         })
     };
-    prove("a child that drops its copy against a newcomer", &nothing, |file| {
+    prove("a child that drops its copy against a newcomer", &nothing, Left::Nothing, |file| {
         vec![("A", forker(file)), ("B", starter(file))]
     });
 }
@@ -239,13 +284,15 @@ fn an_adoption_against_a_newcomer() {
             Err(error) => code(Err(error)),
         })
     };
-    prove("an adoption against a newcomer", &nothing, |file| vec![("A", adopter(file)), ("B", starter(file))]);
+    prove("an adoption against a newcomer", &nothing, Left::Nothing, |file| {
+        vec![("A", adopter(file)), ("B", starter(file))]
+    });
 }
 
 #[test]
 fn two_starters_and_a_prober() {
     let prober = |file: &'static str| Box::new(move || code(pidflock::probe(file).map(drop)));
-    prove("two starters and a prober", &nothing, |file| {
+    prove("two starters and a prober", &nothing, Left::Nothing, |file| {
         vec![("A", starter(file)), ("B", starter(file)), ("P", prober(file))]
     });
 }
@@ -253,7 +300,7 @@ fn two_starters_and_a_prober() {
 #[test]
 fn a_starter_and_a_prober() {
     let prober = |file: &'static str| Box::new(move || code(pidflock::probe(file).map(drop)));
-    prove("a starter and a prober", &nothing, |file| vec![("A", starter(file)), ("P", prober(file))]);
+    prove("a starter and a prober", &nothing, Left::Nothing, |file| vec![("A", starter(file)), ("P", prober(file))]);
 }
 
 #[test]
@@ -276,7 +323,7 @@ fn a_stopper_against_a_death_and_a_successor() {
             DONE
         })
     };
-    prove("a stopper against a death and a successor", &nothing, |file| {
+    prove("a stopper against a death and a successor", &nothing, Left::Something, |file| {
         vec![("H", dies(file)), ("S", stopper(file)), ("N", starter(file))]
     });
 }
@@ -308,25 +355,73 @@ fn two_starters_and_a_cleaner_that_locks() {
         })
     };
     let stale = |file: &str| fs::write(file, "2147483647\n").unwrap();
-    prove("a starter and a cleaner that locks", &stale, |file| vec![("A", starter(file)), ("cleaner", cleaner(file))]);
-    prove("two starters and a cleaner that locks", &stale, |file| {
+    prove("a starter and a cleaner that locks", &stale, Left::Nothing, |file| {
+        vec![("A", starter(file)), ("cleaner", cleaner(file))]
+    });
+    prove("two starters and a cleaner that locks", &stale, Left::Nothing, |file| {
         vec![("A", starter(file)), ("B", starter(file)), ("cleaner", cleaner(file))]
     });
 }
 
 #[test]
 fn beside_a_rude_remover_nobody_touches_what_is_not_his() {
-    let rude = |file: &'static str| -> Box<dyn Fn() -> i32> {
-        Box::new(move || unsafe {
-            let (directory, name) = directory_and_name(file);
-            libc::unlinkat(directory, name.as_ptr(), 0);
-            DONE
-        })
-    };
-    prove("a starter and a rude remover", &nothing, |file| vec![("A", starter(file)), ("rude", rude(file))]);
-    prove("two starters and a rude remover", &nothing, |file| {
-        vec![("A", starter(file)), ("B", starter(file)), ("rude", rude(file))]
+    let rude = |file: &'static str| -> Box<dyn Fn() -> i32> { Box::new(move || remove_rudely(file)) };
+    prove("a starter and a rude remover", &nothing, Left::Something, |file| {
+        vec![("A", asks(file)), ("rude", rude(file))]
     });
+    prove("two starters and a rude remover", &nothing, Left::Something, |file| {
+        vec![("A", asks(file)), ("B", asks(file)), ("rude", rude(file))]
+    });
+}
+
+fn remove_rudely(file: &'static str) -> i32 {
+    let (directory, name) = directory_and_name(file);
+    unsafe { libc::unlinkat(directory, name.as_ptr(), 0) };
+    DONE
+}
+
+/// Whoever dies, wherever he stands: nobody else is kept from the name or harmed.
+#[test]
+fn two_starters_of_which_one_is_killed() {
+    prove("two starters of which one is killed", &nothing, Left::Something, |file| {
+        vec![("A", starter(file)), ("B", starter(file)), ("death of A", Box::new(killer))]
+    });
+}
+
+#[test]
+fn a_starter_that_is_killed_and_another() {
+    prove("a starter that is killed, and another", &nothing, Left::Something, |file| {
+        vec![("A", starter(file)), ("death of A", Box::new(move || killer().max(hold(PidLock::options(), file))))]
+    });
+}
+
+fn killer() -> i32 {
+    mark(KILL);
+    DONE
+}
+
+#[test]
+fn a_holder_and_one_who_waits_for_its_release() {
+    let waiter = |file: &'static str| Box::new(move || code(pidflock::wait_released(file, LONG)));
+    prove("a holder and one who waits for its release", &nothing, Left::Nothing, |file| {
+        vec![("A", starter(file)), ("W", waiter(file))]
+    });
+}
+
+/// Acquires, asks whether the lock is current, and releases.
+fn asks(file: &'static str) -> Box<dyn Fn() -> i32> {
+    Box::new(move || match PidLock::acquire(file) {
+        Ok(lock) => {
+            mark(ENTER);
+            match lock.is_current() {
+                Ok(current) => mark(if current { CURRENT } else { NOT_CURRENT }),
+                Err(_) => return FAILED,
+            }
+            mark(LEAVE);
+            code(lock.release())
+        }
+        Err(error) => code(Err(error)),
+    })
 }
 
 /// What the controls get wrong.
@@ -337,6 +432,11 @@ enum Wrong {
     TruncateAtOpen,
     UnlockInAChild,
     NoPadding,
+    StampBeforeLock,
+    FileLeftBehind,
+    GivesUpAtOnce,
+    CurrentWithoutALook,
+    SignalWithoutALook,
 }
 
 /// The protocol straight through libc, with one thing wrong.
@@ -345,6 +445,9 @@ fn wrongly(wrong: Wrong, file: &str) -> i32 {
         let (directory, name) = directory_and_name(file);
         let truncate = if wrong == Wrong::TruncateAtOpen { libc::O_TRUNC } else { 0 };
         let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR | libc::O_CREAT | truncate, 0o644);
+        if wrong == Wrong::StampBeforeLock {
+            libc::pwrite(fd, c"1\n".as_ptr().cast(), 2, 0);
+        }
         if libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) != 0 {
             return REFUSED;
         }
@@ -371,19 +474,25 @@ fn wrongly(wrong: Wrong, file: &str) -> i32 {
             return DONE;
         }
         mark(ENTER);
+        if wrong == Wrong::CurrentWithoutALook {
+            libc::fstatat(directory, name.as_ptr(), &raw mut named, libc::AT_SYMLINK_NOFOLLOW);
+            mark(CURRENT);
+        }
         mark(LEAVE);
         if wrong == Wrong::UnlockBeforeUnlink {
             libc::flock(fd, libc::LOCK_UN);
         }
-        libc::unlinkat(directory, name.as_ptr(), 0);
+        if wrong != Wrong::FileLeftBehind {
+            libc::unlinkat(directory, name.as_ptr(), 0);
+        }
         libc::flock(fd, libc::LOCK_UN);
         libc::close(fd);
         DONE
     }
 }
 
-/// Runs a control, and returns what the explorer says against it.
-fn caught(wrong: Wrong, content: Option<&str>) -> Option<String> {
+/// Runs a control beside another one or some other process, and returns what the explorer says against it.
+fn caught_beside(wrong: Wrong, content: Option<&str>, other: Option<(&'static str, Job)>) -> Option<String> {
     let scratch = Scratch::in_memory();
     let file = scratch.path("x.pid");
     let before = || {
@@ -393,10 +502,21 @@ fn caught(wrong: Wrong, content: Option<&str>) -> Option<String> {
     };
     let rounds = if wrong == Wrong::NoInodeCheck { 2 } else { 1 };
     let work = || (0..rounds).map(|_| wrongly(wrong, file)).max().unwrap();
-    let works: [Work; 2] = [("A", &work), ("B", &work)];
-    let table = run("a control", &scratch, file, &before, &works)?.expect_err("the control was not caught");
+    let beside = || other.map_or(DONE, |(_, job)| job(file));
+    let works: [Work; 2] = match other {
+        Some((name, _)) => [("A", &work), (name, &beside)],
+        None => [("A", &work), ("B", &work)],
+    };
+    let table =
+        run("a control", &scratch, file, &before, Left::Nothing, &works)?.expect_err("the control was not caught");
     println!("control caught: {}", table.lines().next().unwrap());
     Some(table)
+}
+
+type Job = fn(&'static str) -> i32;
+
+fn caught(wrong: Wrong, content: Option<&str>) -> Option<String> {
+    caught_beside(wrong, content, None)
 }
 
 #[test]
@@ -431,5 +551,48 @@ fn unlocking_in_a_child_frees_the_parents_lock() {
 fn a_stamp_without_padding_can_be_read_half() {
     if let Some(table) = caught(Wrong::NoPadding, Some("2147483647\n")) {
         assert!(table.contains("the file reads as"), "{table}");
+    }
+}
+
+#[test]
+fn a_stamp_before_the_lock_changes_the_holders_file() {
+    if let Some(table) = caught(Wrong::StampBeforeLock, None) {
+        assert!(table.contains("changes a file that it has not locked"), "{table}");
+    }
+}
+
+#[test]
+fn a_file_that_is_left_behind_is_found() {
+    if let Some(table) = caught(Wrong::FileLeftBehind, None) {
+        assert!(table.contains("the file is still there"), "{table}");
+    }
+}
+
+#[test]
+fn who_gives_up_at_a_probe_is_refused_while_nobody_holds_the_name() {
+    let prober = ("P", (|file| code(pidflock::probe(file).map(drop))) as Job);
+    if let Some(table) = caught_beside(Wrong::GivesUpAtOnce, Some("2147483647\n"), Some(prober)) {
+        assert!(table.contains("was refused, and nobody held the name"), "{table}");
+    }
+}
+
+#[test]
+fn who_does_not_look_does_not_know_that_it_is_not_current() {
+    let rude = ("rude", remove_rudely as Job);
+    if let Some(table) = caught_beside(Wrong::CurrentWithoutALook, None, Some(rude)) {
+        assert!(table.contains("is told the contrary"), "{table}");
+    }
+}
+
+#[test]
+fn a_signal_to_whom_the_file_names_hits_another() {
+    let stopper = |file: &'static str| {
+        if let Ok(Some(pid)) = pidflock::read_pid_from(file) {
+            unsafe { libc::kill(pid.get(), libc::SIGURG) };
+        }
+        DONE
+    };
+    if let Some(table) = caught_beside(Wrong::SignalWithoutALook, None, Some(("S", stopper as Job))) {
+        assert!(table.contains("signals a process that does not hold the name"), "{table}");
     }
 }

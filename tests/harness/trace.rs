@@ -213,9 +213,16 @@ impl Traced {
 
     /// Kills it where it stands.
     pub fn kill(mut self) {
+        self.die();
+    }
+
+    /// The same, and says how it ended.
+    pub fn die(&mut self) -> End {
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
-        while !self.ended {
-            self.go_on();
+        loop {
+            if let Stop::Ended(end) = self.go_on() {
+                return end;
+            }
         }
     }
 
@@ -250,7 +257,9 @@ impl Forker {
     /// They do these works, in turn, and are stopped before these calls.
     pub fn new(calls: &[i64], works: &[&dyn Fn() -> i32]) -> io::Result<Forker> {
         let fork_in_turn = || {
-            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }; // nobody waits for them but the tracer
+            // Nobody waits for them, nor for their children, but the tracer.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
             stand_still_at(calls);
             for work in works.iter().cycle() {
                 if unsafe { libc::fork() } == 0 {
