@@ -202,3 +202,21 @@ fn a_descriptor_that_could_not_be_stamped_is_not_adopted() {
         unsafe { libc::close(number) };
     }
 }
+
+/// Only what opens as 0, 1 or 2 is moved: with 3 free, the directory is 3 and the file 4.
+#[test]
+fn a_descriptor_above_the_standard_streams_stays_where_it_is() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let child = fork(|| {
+        unsafe { libc::dup2(2, 0) };
+        unsafe { libc::dup2(2, 1) };
+        for fd in descriptors() {
+            if fd > 2 {
+                unsafe { libc::close(fd) };
+            }
+        }
+        PidLock::acquire(path).unwrap().as_raw_fd()
+    });
+    assert_eq!(child.wait(), End::Exit(4));
+}

@@ -16,8 +16,10 @@ mod support;
 use pidflock::{Call, Errno, Error, Pid, PidLock, Signal, State};
 use std::{
     ffi::CString,
-    fs, io,
+    fs,
+    io::{self, Write},
     os::unix::fs::{PermissionsExt, chroot},
+    process::{Command, Stdio},
 };
 use support::*;
 
@@ -302,6 +304,61 @@ fn a_file_without_an_inode_is_an_error() {
     });
 }
 
+/// A file system of its own with a quota, on a loop device, for as long as this lives. btrfs, since any user can have
+/// the tools for it, and few kernels have quotas on anything else.
+fn with_quota(scratch: &Scratch, work: impl FnOnce(&str)) {
+    let (image, mounted) = (scratch.path("image"), scratch.path("mounted"));
+    let run = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status()
+    };
+    if run("mkfs.btrfs", &["--version"]).is_err() {
+        return skip("needs mkfs.btrfs and btrfs");
+    }
+    let must = |program, arguments: &[&str]| {
+        assert!(run(program, arguments).unwrap().success(), "{program} {arguments:?}");
+    };
+    apart_with_mounts(|| {
+        fs::File::create(image).unwrap().set_len(128 << 20).unwrap();
+        fs::create_dir(mounted).unwrap();
+        must("mkfs.btrfs", &["-q", image]);
+        must("mount", &["-o", "loop", image, mounted]);
+        let directory = &format!("{mounted}/volume");
+        must("btrfs", &["quota", "enable", mounted]);
+        must("btrfs", &["subvolume", "create", directory]);
+        must("btrfs", &["quota", "rescan", "-w", mounted]);
+        must("btrfs", &["qgroup", "limit", "1M", directory]);
+        work(directory);
+        must("umount", &[mounted]);
+    });
+}
+
+#[test]
+fn a_stamp_beyond_the_quota_is_undone() {
+    let scratch = Scratch::new();
+    with_quota(&scratch, |directory| {
+        let in_it = |name: &str| format!("{directory}/{name}");
+        let (filler, fresh, stale): (&str, &str, &str) = (&in_it("filler"), &in_it("fresh"), &in_it("stale"));
+        fs::write(stale, "").unwrap(); // as a release leaves it that keeps the file
+        let mut file = fs::File::create(filler).unwrap();
+        let error = loop {
+            if let Err(error) = file.write_all(&[1; 4096]).and_then(|()| file.sync_all()) {
+                break error;
+            }
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
+        for (path, call) in [(fresh, Call::Openat), (stale, Call::Pwrite)] {
+            assert_fails(path, call, Errno::QuotaExceeded);
+            assert_eq!(fs::read_to_string(path).unwrap_or_default(), "", "{path}");
+            assert!(fs::metadata(path).is_err() || !is_locked(path), "{path}");
+        }
+        drop(file);
+        let lifted = Command::new("btrfs").args(["quota", "disable", directory]).status().unwrap();
+        assert!(lifted.success());
+        assert_works(fresh);
+        assert_works(stale);
+    });
+}
+
 // No permission.
 
 /// In a forked child: becomes nobody, for good, in a directory to which nobody may have no way.
@@ -414,12 +471,14 @@ fn a_release_after_chroot_removes_the_right_file() {
 }
 
 #[test]
-fn without_proc_all_still_works() {
+fn without_proc_and_dev_all_still_works() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart_with_mounts(|| {
         let before = descriptors();
+        mount("/dev", "tmpfs", 0, "");
         mount("/proc", "tmpfs", 0, "");
+        assert!(fs::metadata("/dev/null").is_err());
         assert!(fs::metadata("/proc/self").is_err());
 
         let me = Pid::new(me()).unwrap();

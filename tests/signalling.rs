@@ -10,7 +10,7 @@
 
 mod support;
 
-use pidflock::{Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal};
+use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal};
 use std::{
     fs,
     os::{
@@ -465,4 +465,23 @@ fn same_file(wait: Wait) {
         successor.assert_holds(path);
         waiter.through();
     }
+}
+
+/// A file of root's is trusted whoever asks; whether he may signal the holder is for the kernel to say.
+#[test]
+fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
+    if !is_root() {
+        return skip("only root can become nobody");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let holder = Target::holder(path);
+    let asker = fork(|| {
+        assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
+        assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+        let refused = signal(path, Signal::HUP).map(drop).unwrap_err();
+        i32::from(refused.errno() != Some(Errno::NotPermitted))
+    });
+    assert_eq!(asker.wait(), End::Exit(0));
+    assert_eq!(holder.received(), 0);
 }

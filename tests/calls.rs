@@ -1,0 +1,234 @@
+//! Which system calls are made, how often, and what is made of rare answers.
+#![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
+#![allow(
+    unsafe_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::undocumented_unsafe_blocks,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test may panic, and makes its system calls itself"
+)]
+
+mod harness;
+mod support;
+
+use harness::trace::{self, MARK, Stop, Syscall, Traced, mark};
+use pidflock::{Call, Errno, Error, Holder, PidLock, Signal, Wait};
+use std::{
+    fs,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
+    time::Duration,
+};
+use support::*;
+
+/// Runs the work in a child, and returns the calls that it makes after `begin`. What `answer` answers is not called.
+/// None where nothing can be traced.
+fn calls_of(work: impl FnOnce(), answer: impl Fn(i32, &Syscall) -> Option<i64>) -> Option<Vec<Syscall>> {
+    if let Some(reason) = trace::impossible() {
+        skip(&reason);
+        return None;
+    }
+    let mut traced = Traced::spawn(|| (work(), 0).1).unwrap();
+    let (mut begun, mut calls) = (false, vec![]);
+    loop {
+        match traced.go_on() {
+            Stop::Entry(call) if call.number == libc::SYS_prctl && call.int(0) == MARK => begun = call.int(1) == BEGIN,
+            Stop::Entry(call) if begun => {
+                calls.push(call);
+                if let Some(result) = answer(traced.pid, &call) {
+                    traced.replace(result);
+                }
+            }
+            Stop::Ended(end) => {
+                assert_eq!(end, End::Exit(0), "the child found something wrong, see above");
+                return Some(calls);
+            }
+            _ => {}
+        }
+    }
+}
+
+const BEGIN: i32 = 20;
+const END: i32 = 21;
+
+fn is_sleep(call: &Syscall) -> bool {
+    matches!(call.number, libc::SYS_nanosleep | libc::SYS_clock_nanosleep)
+}
+
+/// Sleeps are not slept.
+fn no_sleep(_: i32, call: &Syscall) -> Option<i64> {
+    is_sleep(call).then_some(0)
+}
+
+/// How often the name was tried.
+fn tries(calls: &[Syscall]) -> usize {
+    calls.iter().filter(|call| call.number == libc::SYS_flock && call.int(1) & libc::LOCK_EX != 0).count()
+}
+
+fn numbers(calls: &[Syscall], wanted: &[i64]) -> Vec<i64> {
+    calls.iter().map(|call| call.number).filter(|number| wanted.contains(number)).collect()
+}
+
+/// A file that the test has locked, and that says this.
+fn locked(path: &str, content: &str, kind: i32) -> fs::File {
+    fs::write(path, content).unwrap();
+    let file = fs::File::open(path).unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), kind) }, 0);
+    file
+}
+
+#[test]
+fn what_looks_held_is_looked_at_again_only_if_it_may_be_free() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let me = format!("{}\n", std::process::id());
+    for (content, kind, expected) in [
+        (&*me, libc::LOCK_EX, 1),           // somebody holds it, and says who
+        ("", libc::LOCK_EX, 7),             // it may say so in a moment
+        ("2147483647\n", libc::LOCK_EX, 7), // the one before is dead: the same
+        ("", libc::LOCK_SH, 41),            // nobody holds it
+        (&*me, libc::LOCK_SH, 41),          // whatever it says
+    ] {
+        let _file = locked(path, content, kind);
+        let refused = || {
+            mark(BEGIN);
+            let result = PidLock::acquire(path);
+            mark(END);
+            assert!(matches!(result, Err(Error::AlreadyLocked { .. })));
+        };
+        let Some(calls) = calls_of(refused, no_sleep) else { return };
+        assert_eq!(tries(&calls), expected, "{content:?}, {kind}");
+    }
+}
+
+#[test]
+fn a_waiter_takes_its_time_with_a_holder_and_is_quick_while_there_is_none() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let me = format!("{}\n", std::process::id());
+    for (content, kind, at_least, at_most) in [
+        (&*me, libc::LOCK_EX, 2_000_000, 4_000_000),
+        ("", libc::LOCK_EX, 1_000, 100_000),
+        ("", libc::LOCK_SH, 1_000, 100_000),
+    ] {
+        let _file = locked(path, content, kind);
+        let refused = || {
+            mark(BEGIN);
+            let result = PidLock::options().wait(Wait::For(Duration::from_millis(10))).acquire(path);
+            mark(END);
+            assert!(matches!(result, Err(Error::AlreadyLocked { .. })));
+        };
+        let first = std::cell::Cell::new(None);
+        let look = |pid, call: &Syscall| {
+            let time = match call.number {
+                libc::SYS_ppoll => nanoseconds(pid, call.arguments[2]),
+                libc::SYS_nanosleep => nanoseconds(pid, call.arguments[0]),
+                libc::SYS_clock_nanosleep => nanoseconds(pid, call.arguments[2]),
+                _ => 0,
+            };
+            if time > 0 && first.get().is_none() {
+                first.set(Some(time));
+            }
+            None
+        };
+        if calls_of(refused, look).is_none() {
+            return;
+        }
+        let first = first.get().unwrap();
+        assert!((at_least..=at_most).contains(&first), "{content:?}, {kind}: {first} ns");
+    }
+}
+
+/// A timespec of another process.
+fn nanoseconds(pid: i32, address: u64) -> i64 {
+    let mut bytes = [0; 16];
+    fs::File::open(format!("/proc/{pid}/mem")).unwrap().read_exact_at(&mut bytes, address).unwrap();
+    let word = |at: usize| i64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+    word(0) * 1_000_000_000 + word(8)
+}
+
+#[test]
+fn a_stamp_cuts_off_only_what_there_is_to_cut_off() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let (write, cut) = (libc::SYS_pwrite64, libc::SYS_ftruncate);
+    let own = std::process::id().to_string().len() + 1;
+    for (length, expected) in [
+        (0, &[write][..]),
+        (own, &[write]), // as long as ours, unless the child has more digits
+        (own + 2, &[write, cut]),
+        (32, &[write, cut]),
+        (33, &[cut, write]),
+    ] {
+        let acquire = || {
+            let claim = "1".repeat(length.saturating_sub(1));
+            fs::write(path, if length == 0 { claim } else { claim + "\n" }).unwrap();
+            if length == own && std::process::id().to_string().len() + 1 != own {
+                fs::write(path, format!("{}\n", std::process::id())).unwrap();
+            }
+            mark(BEGIN);
+            let lock = PidLock::acquire(path).unwrap();
+            mark(END);
+            assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", lock.pid()));
+            lock.release().unwrap();
+        };
+        let Some(calls) = calls_of(acquire, |_, _| None) else { return };
+        assert_eq!(numbers(&calls, &[write, cut]), expected, "{length} bytes before");
+    }
+}
+
+#[test]
+fn a_file_that_vanishes_before_it_is_removed_is_as_good_as_removed() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    for (errno, expected) in [
+        (libc::ENOENT, Ok(())),
+        (libc::EBUSY, Err(Error::Sys { call: Call::Unlinkat, errno: Errno::from_raw(libc::EBUSY) })),
+    ] {
+        let release = || {
+            let lock = PidLock::acquire(path).unwrap();
+            mark(BEGIN);
+            let result = lock.release();
+            mark(END);
+            assert_eq!(result, expected);
+        };
+        let refused = |_, call: &Syscall| (call.number == libc::SYS_unlinkat).then_some(-i64::from(errno));
+        if calls_of(release, refused).is_none() {
+            return;
+        }
+        // What could not be removed is emptied; what was gone already needs nothing.
+        assert_eq!(fs::metadata(path).unwrap().size() == 0, expected.is_err());
+    }
+}
+
+#[test]
+fn a_holder_that_dies_just_before_the_signal_has_let_go() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let lock = PidLock::acquire(path).unwrap();
+    let says = |errno| Err(Error::Sys { call: Call::PidfdSendSignal, errno: Errno::from_raw(errno) });
+    for (errno, expected) in
+        [(libc::ESRCH, Err(Error::NotLocked)), (libc::EPERM, says(libc::EPERM)), (libc::EINVAL, says(libc::EINVAL))]
+    {
+        let signal = || {
+            let holder = Holder::find(path).unwrap();
+            mark(BEGIN);
+            let result = holder.signal(Signal::CHECK);
+            mark(END);
+            assert_eq!(result, expected);
+        };
+        let refused = |_, call: &Syscall| (call.number == libc::SYS_pidfd_send_signal).then_some(-i64::from(errno));
+        if calls_of(signal, refused).is_none() {
+            return;
+        }
+    }
+    lock.release().unwrap();
+}
