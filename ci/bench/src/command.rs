@@ -1,0 +1,62 @@
+//! The command: how long it takes to start and end /bin/true under a name, beside other programs that lock and exec.
+
+use crate::{
+    Effort, calls,
+    process::pinned,
+    report::Report,
+    runner::{Variant, Work, interleave},
+};
+use std::process::Command;
+
+const TRUE: &str = "/bin/true";
+const STATIC: &str = "pidflock run, static";
+
+fn commands(directory: &str) -> Vec<(&'static str, Command)> {
+    let file = |name: &str| format!("{directory}/command-{name}.pid");
+    let command = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command
+    };
+    let own = |kind: &str| {
+        let program = std::env::current_dir().expect("a directory").join(format!("pidflock-{kind}"));
+        command(program.to_str().expect("UTF-8"), &["run", &file(kind), TRUE])
+    };
+    let pid_file = file("start-stop-daemon");
+    vec![
+        ("exec alone", command(TRUE, &[])),
+        (STATIC, own("static")),
+        ("pidflock run, dynamic", own("dynamic")),
+        ("flock -n", command("flock", &["-n", &file("flock"), TRUE])),
+        ("setlock -n", command("setlock", &["-n", &file("setlock"), TRUE])),
+        ("s6-setlock -n", command("s6-setlock", &["-n", &file("s6-setlock"), TRUE])),
+        ("chpst -L", command("chpst", &["-L", &file("chpst"), TRUE])),
+        (
+            "start-stop-daemon --make-pidfile",
+            command("start-stop-daemon", &["--start", "--make-pidfile", "--pidfile", &pid_file, "--exec", TRUE]),
+        ),
+    ]
+}
+
+pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &str) {
+    let all = commands(directory);
+    let calls: Vec<usize> = all.iter().map(|(_, command)| calls::system_calls_of_program(command)).collect();
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    let mut variants: Vec<Variant> =
+        all.into_iter().map(|(name, command)| Variant::here(name, starting(command))).collect();
+    let samples = pinned(|| interleave(&mut variants, effort.seconds(30.0)));
+    for (number, name) in names.iter().enumerate() {
+        let row = report.time("command", place, name, &samples[number], Some(&samples[0]));
+        row.calls = Some(calls[number].saturating_sub(calls[0]));
+        if number > 2 {
+            report.promise_ratio(format!("{STATIC}, over {name}, {place}"), &samples[1], &samples[number], 1.0);
+        }
+    }
+}
+
+fn starting(mut command: Command) -> Work {
+    Box::new(move || {
+        let status = command.status().expect("a program that runs");
+        assert!(status.success(), "{command:?} {status}");
+    })
+}
