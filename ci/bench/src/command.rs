@@ -27,13 +27,13 @@ fn commands(directory: &str) -> Vec<(&'static str, Command)> {
         ("exec alone", command(TRUE, &[])),
         (STATIC, own("static")),
         ("pidflock run, dynamic", own("dynamic")),
-        ("flock -n", command("flock", &["-n", &file("flock"), TRUE])),
-        ("setlock -n", command("setlock", &["-n", &file("setlock"), TRUE])),
-        ("s6-setlock -n", command("s6-setlock", &["-n", &file("s6-setlock"), TRUE])),
-        ("chpst -L", command("chpst", &["-L", &file("chpst"), TRUE])),
+        ("flock -n", command("/usr/bin/flock", &["-n", &file("flock"), TRUE])),
+        ("setlock -n", command("/usr/bin/setlock", &["-n", &file("setlock"), TRUE])),
+        ("s6-setlock -n", command("/usr/bin/s6-setlock", &["-n", &file("s6-setlock"), TRUE])),
+        ("chpst -L", command("/usr/bin/chpst", &["-L", &file("chpst"), TRUE])),
         (
-            "start-stop-daemon --make-pidfile",
-            command("start-stop-daemon", &["--start", "--make-pidfile", "--pidfile", &pid_file, "--exec", TRUE]),
+            "start-stop-daemon -m",
+            command("/sbin/start-stop-daemon", &["--start", "--make-pidfile", "--pidfile", &pid_file, "--exec", TRUE]),
         ),
     ]
 }
@@ -44,7 +44,7 @@ pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &st
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     let mut variants: Vec<Variant> =
         all.into_iter().map(|(name, command)| Variant::here(name, starting(command))).collect();
-    let samples = pinned(|| interleave(&mut variants, effort.seconds(30.0)));
+    let samples = pinned(|| interleave(&mut variants, effort.seconds(20.0)));
     for (number, name) in names.iter().enumerate() {
         let row = report.time("command", place, name, &samples[number], Some(&samples[0]));
         row.calls = Some(calls[number].saturating_sub(calls[0]));

@@ -13,7 +13,7 @@ pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &st
     let subjects = sizes.iter().map(|size| Subject::new(what, directory, *size));
     let samples = pinned(|| {
         let mut variants: Vec<Variant> = subjects.flat_map(|subject| pair(&subject)).collect();
-        interleave(&mut variants, effort.seconds(12.0))
+        interleave(&mut variants, effort.seconds(8.0))
     });
     for (size, samples) in sizes.iter().zip(samples.chunks(2)) {
         let label = format!("{what} {size}");

@@ -16,6 +16,9 @@ pub const BSD: &str = "libbsd pidfile(3)";
 pub const PIDFILE_RS: &str = "pidfile-rs";
 pub const RUBY: &str = "Ruby File#flock";
 
+/// Is refused a name, and returns the holder.
+type Refusal = fn(&Path) -> i32;
+
 /// What is done, in which directory, and how deep, how often or among how many.
 #[derive(Clone)]
 pub struct Subject {
@@ -96,7 +99,7 @@ impl Subject {
     }
 
     fn refusals(&self) -> Vec<(&'static str, Work)> {
-        let refusals: [(_, fn(&Path) -> i32); 9] = [
+        let refusals: [(_, Refusal); 9] = [
             (FLOOR, floor::refusal),
             (SAFE, floor::safe_refusal),
             (PIDFLOCK, refusal),
@@ -158,19 +161,21 @@ impl Subject {
 
     /// In a process that holds so many names already.
     fn holding(&self) -> Vec<(&'static str, Work)> {
-        let directory = format!("{}/held-{}", self.directory, own_pid());
+        let directory = format!("{}/held-{}", self.directory, self.size);
         for number in 0..self.size {
-            let lock = PidLock::options().sync(false).acquire(&format!("{directory}/held-{number}.pid"));
+            let lock = PidLock::options().sync(false).acquire(format!("{directory}/{}-{number}.pid", own_pid()));
             mem::forget(lock.expect("a free name"));
         }
         ours_and_floor(&directory)
     }
 }
 
+/// With the same name, one after the other: in a large directory on disk, not every name is found equally fast.
 fn ours_and_floor(directory: &str) -> Vec<(&'static str, Work)> {
+    let path = Path::new(&format!("{directory}/x.pid"));
     vec![
-        (SAFE, work(Path::new(&format!("{directory}/safe.pid")), |path| floor::safe_cycle(path, false))),
-        (PIDFLOCK, work(Path::new(&format!("{directory}/pidflock.pid")), |path| cycle(path, false))),
+        (SAFE, work(path.clone(), |path| floor::safe_cycle(path, false))),
+        (PIDFLOCK, work(path, |path| cycle(path, false))),
     ]
 }
 
