@@ -59,16 +59,16 @@ impl Patience {
 
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
     pub(crate) fn look(&mut self, file: BorrowedFd<'_>, kind: Kind) -> Result<(), Error> {
+        self.turns = 0;
+        let left = match self.until {
+            Until::Released => return sys::lock(file, kind), // whoever has it, and however
+            Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
+            Until::Sure => 0,
+        };
         let shared = kind == Kind::Exclusive && matches!(is_free(file), Ok(true));
         // A claim beside a shared lock is stale. The one of a dead process is, too: its successor has yet to stamp.
         let holder = if shared { None } else { holder(file) };
         let refused = Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) };
-        self.turns = 0;
-        let left = match self.until {
-            Until::Released => return sys::lock(file, kind),
-            Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
-            Until::Sure => 0,
-        };
         // Without time to wait, only a shared lock and an unnamed holder are worth another look; and with a deadline,
         // which is to be kept, only a shared lock, since nobody holds the name.
         let looks = match self.until {

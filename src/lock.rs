@@ -132,8 +132,9 @@ impl PidLock {
                 Err(error) => {
                     if created {
                         place.withdraw(file.as_fd());
+                    } else if !matches!(error, Error::AlreadyLocked { .. }) {
+                        let _the_first_error_counts = sys::unlock(file.as_fd()); // a sibling before its exec has a copy
                     }
-                    let _the_first_error_counts = sys::unlock(file.as_fd()); // a sibling before its exec has a copy
                     return Err(error);
                 }
             }

@@ -51,14 +51,15 @@ impl Place {
         Err(Error::Replaced)
     }
 
-    /// Removes a file that a failed acquire has made, unless it is another's by now. Under a shared lock nobody can hold
-    /// it; if not even that is to be had, the file stays, empty.
+    /// Removes a file that a failed acquire has made, unless it is another's by now, and lets go of it. Under a shared lock
+    /// nobody can hold it; if not even that is to be had, the file stays, empty.
     pub(crate) fn withdraw(&self, file: BorrowedFd<'_>) {
         if let (Ok(true), Ok(Some(status))) = (sys::try_lock(file, Kind::Shared), self.identify(file)) {
             if status.size == 0 {
                 let _the_first_error_counts = self.remove(status.id);
             }
         }
+        let _the_first_error_counts = sys::unlock(file); // a sibling before its exec has a copy
     }
 
     /// The file, if there is one. Opening waits for nobody and follows no link.

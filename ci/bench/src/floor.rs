@@ -188,7 +188,6 @@ pub fn safe_refusal(path: &Path) -> i32 {
     assert!(names(directory, path, &file_status(fd)));
     refused(unsafe { libc::flock(fd, libc::LOCK_SH | libc::LOCK_NB) }, libc::EWOULDBLOCK);
     let holder = living(claim(fd));
-    flock(fd, libc::LOCK_UN);
     close(fd);
     close(directory);
     holder
