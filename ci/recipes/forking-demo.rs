@@ -2,10 +2,13 @@
 
 use std::{fs::File, io::Write, process};
 
-include!("fork.rs");
+mod readme {
+    use super::serve;
+    include!("fork.rs");
+}
 
 fn main() {
-    if let Err(error) = example() {
+    if let Err(error) = readme::example() {
         eprintln!("forking-demo: {error}");
         let held = matches!(error.downcast_ref(), Some(pidflock::Error::AlreadyLocked { .. }));
         process::exit(if held { 75 } else { 71 });
