@@ -232,3 +232,47 @@ fn a_holder_that_dies_just_before_the_signal_has_let_go() {
     }
     lock.release().unwrap();
 }
+
+#[test]
+fn a_holder_that_dies_while_we_find_it_has_no_name() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let lock = PidLock::acquire(path).unwrap();
+    let find = || {
+        mark(BEGIN);
+        let result = Holder::find(path).map(drop);
+        mark(END);
+        assert_eq!(result, Err(Error::AlreadyLocked { holder: None }));
+    };
+    let second = std::cell::Cell::new(false);
+    let dies = |_, call: &Syscall| {
+        let opens = call.number == libc::SYS_pidfd_open;
+        (opens && second.replace(true)).then_some(-i64::from(libc::ESRCH))
+    };
+    if calls_of(find, dies).is_some() {
+        lock.release().unwrap();
+    }
+}
+
+#[test]
+fn a_dead_process_is_not_named_where_there_are_no_pidfds() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let me = i32::try_from(std::process::id()).unwrap();
+    for (claim, holder) in [(me, pidflock::Pid::new(me)), (i32::MAX, None)] {
+        let _file = locked(path, &format!("{claim}\n"), libc::LOCK_EX);
+        let refused = || {
+            mark(BEGIN);
+            let result = PidLock::acquire(path).map(drop);
+            mark(END);
+            assert_eq!(result, Err(Error::AlreadyLocked { holder }));
+        };
+        let answer = |pid, call: &Syscall| match call.number {
+            libc::SYS_pidfd_open => Some(-i64::from(libc::ENOSYS)),
+            _ => no_sleep(pid, call),
+        };
+        if calls_of(refused, answer).is_none() {
+            return;
+        }
+    }
+}

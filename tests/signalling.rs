@@ -485,3 +485,48 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     assert_eq!(asker.wait(), End::Exit(0));
     assert_eq!(holder.received(), 0);
 }
+
+/// As a daemon does: it acquires as root, and then becomes somebody else.
+#[test]
+fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
+    if !is_root() {
+        return skip("only root can become nobody");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let become_nobody = || {
+        assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
+        assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0); // so that /proc says whose it is
+    };
+    let holder = Target::new(0, || {
+        let lock = PidLock::acquire(path).unwrap();
+        become_nobody();
+        lock
+    });
+    let asker = fork(|| {
+        become_nobody();
+        i32::from(signal(path, Signal::HUP) != Ok(pid(holder.child.pid)))
+    });
+    assert_eq!(asker.wait(), End::Exit(0));
+    assert_eq!(holder.received(), 1);
+}
+
+/// A lock of fcntl(2) on the same file is another lock.
+#[test]
+fn who_has_only_a_record_lock_is_not_signalled() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let holder = Target::holder(path);
+    let named = Target::new(0, || {
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK.try_into().unwrap();
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) }, 0);
+        file
+    });
+    fs::write(path, format!("{}\n", named.child.pid)).unwrap();
+    assert_eq!(signal(path, Signal::HUP), Err(NAMELESS));
+    assert_eq!(named.received(), 0);
+    assert_eq!(holder.received(), 0);
+}
