@@ -200,6 +200,7 @@ impl Holder {
     /// - [`Error::NotLocked`]: it has let go, or has died.
     /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of a process that cannot be named.
     /// - [`Error::Replaced`]: the path leads to another file.
+    /// - [`Error::NotAPidFile`]: the file has a second hard link, and perhaps in another's directory.
     /// - [`Error::Untrusted`]: see above.
     /// - [`Error::Sys`]: most often `NotPermitted`, from `pidfd_send_signal` or `kill`.
     ///
@@ -239,6 +240,9 @@ impl Holder {
             return Err(Error::NotLocked);
         }
         let status = self.place.identify(self.file.as_fd())?.ok_or(Error::Replaced)?;
+        if status.links > 1 {
+            return Err(Error::NotAPidFile); // another name of another's file
+        }
         let (owner, locked) = self.process.holding(status.id)?;
         let entitled = status.owner == 0 || status.owner == sys::geteuid() || owner == Some(status.owner);
         if status.world_writable || !entitled {

@@ -127,7 +127,10 @@ impl PidLock {
         loop {
             let (file, created) = place.open_or_create(options.mode)?; // 3
             match lock(&place, file.as_fd(), &mut patience) {
-                Ok(Some(status)) => return PidLock::take(file, place, status, options),
+                Ok(Some(status)) => {
+                    let remove = created || options.remove_on_release;
+                    return PidLock::take(file, place, status, options, Some(remove));
+                }
                 Ok(None) => {} // removed or replaced between open and lock
                 Err(error) => {
                     if created {
@@ -198,11 +201,18 @@ impl PidLock {
         let file = place::above_standard_streams(fd)?;
         sys::set_close_on_exec(file.as_fd(), true)?;
         let status = lock_again(&place, file.as_fd())?;
-        PidLock::take(file, place, status, Options::DEFAULT)
+        PidLock::take(file, place, status, Options::DEFAULT, None)
     }
 
-    /// Steps 6 and 7 on a file that is locked. Undoes all if they fail.
-    fn take(file: OwnedFd, place: Place, status: Status, options: Options) -> Result<PidLock, Error> {
+    /// Steps 6 and 7 on a file that is locked. `undo`: what a failure does, to remove the file or to empty it, and to let
+    /// go; nothing where the lock is not ours to undo, since another process may share it.
+    fn take(
+        file: OwnedFd,
+        place: Place,
+        status: Status,
+        options: Options,
+        undo: Option<bool>,
+    ) -> Result<PidLock, Error> {
         let taken = PidLock {
             file: Some(file),
             place,
@@ -214,7 +224,9 @@ impl PidLock {
         match taken.stamp(status.size) {
             Ok(()) => Ok(taken),
             Err(error) => {
-                let _the_first_error_counts = taken.vacate(taken.as_fd(), true);
+                if let Some(remove) = undo {
+                    let _the_first_error_counts = taken.vacate(taken.as_fd(), remove);
+                }
                 taken.disown();
                 Err(error)
             }

@@ -16,7 +16,8 @@ pub enum Wait {
     /// The kernel wakes the sleeper when the file that it queued on is let go. If that file is removed by somebody who
     /// does not take the lock, while its holder lives on, the sleeper stays with that holder.
     Forever,
-    /// At most for this long, on the monotonic clock, never less, and over by no more than one scheduling delay.
+    /// At most for this long, on the monotonic clock, never less, and over by no more than one scheduling delay; but while
+    /// somebody has a *shared* lock, at least for the tenth of a second that [`PidLock::acquire`] names.
     ///
     /// Sleeps on the holder's pidfd, and so wakes at once when the holder dies; for a holder that lets go without
     /// dying it looks again at growing intervals of at most 50 milliseconds. Where the kernel has no pidfd (before

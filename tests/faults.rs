@@ -13,12 +13,12 @@
 
 mod support;
 
-use pidflock::{Call, Errno, Error, Pid, PidLock, Signal, State};
+use pidflock::{AsRawFd, Call, Errno, Error, FromRawFd, OwnedFd, Pid, PidLock, Signal, State};
 use std::{
     ffi::CString,
     fs,
     io::{self, Write},
-    os::unix::fs::{PermissionsExt, chroot},
+    os::unix::fs::{MetadataExt, PermissionsExt, chroot},
     process::{Command, Stdio},
 };
 use support::*;
@@ -225,6 +225,44 @@ fn a_stamp_beyond_the_file_size_limit_is_undone() {
                 assert_works(path);
             }
         }
+    });
+}
+
+/// Somebody may have opened it, who does not compare it with the path: flock(1), say.
+#[test]
+fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    apart(|| {
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        fs::write(path, "4194305\n").unwrap();
+        let inode = fs::metadata(path).unwrap().ino();
+        let before = limit(libc::RLIMIT_FSIZE as _, 0);
+        let failed = PidLock::options().remove_on_release(false).acquire(path).map(drop);
+        limit(libc::RLIMIT_FSIZE as _, before);
+        assert_eq!(failed, Err(Error::Sys { call: Call::Pwrite, errno: Errno::FileTooLarge }));
+        assert_eq!((fs::metadata(path).unwrap().ino(), content(path)), (inode, String::new()));
+        assert!(!is_locked(path));
+    });
+}
+
+#[test]
+fn an_adoption_that_cannot_stamp_leaves_the_lock_to_who_shares_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    apart(|| {
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let lock = PidLock::acquire(path).unwrap();
+        let shared = unsafe { libc::dup(lock.as_raw_fd()) };
+        let shared = unsafe { OwnedFd::from_raw_fd(shared) };
+        let before = limit(libc::RLIMIT_FSIZE as _, 0);
+        let failed = PidLock::adopt(shared, path).map(drop);
+        limit(libc::RLIMIT_FSIZE as _, before);
+        assert_eq!(failed, Err(Error::Sys { call: Call::Pwrite, errno: Errno::FileTooLarge }));
+        assert_eq!((lock.is_current(), content(path)), (Ok(true), names_me()));
+        let second = PidLock::acquire(path).map(drop);
+        assert_eq!(second, Err(Error::AlreadyLocked { holder: Some(lock.pid()) }));
+        lock.release().unwrap();
     });
 }
 

@@ -169,6 +169,17 @@ fn a_lock_whose_file_got_a_second_hard_link_does_not_restamp() {
     assert!(is_locked(scratch.path("other")));
 }
 
+/// In the directory of somebody else it would direct root at the holder of another name.
+#[test]
+fn nobody_is_signalled_through_a_second_hard_link() {
+    let scratch = Scratch::new();
+    let lock = PidLock::acquire(scratch.path("a.pid")).unwrap();
+    fs::hard_link(scratch.path("a.pid"), scratch.path("other")).unwrap();
+    assert_eq!(signal(scratch.path("other"), Signal::CHECK), Err(Error::NotAPidFile));
+    fs::remove_file(scratch.path("other")).unwrap();
+    assert_eq!(signal(scratch.path("a.pid"), Signal::CHECK), Ok(lock.pid()));
+}
+
 #[test]
 fn a_regular_file_is_taken_whatever_it_contains() {
     let scratch = Scratch::new();
