@@ -62,6 +62,7 @@ struct Pipes {
     locked: Pipe,
     launch: Pipe,
     forked: Pipe,
+    looked: Pipe,
     take_over: Pipe,
     daemon: Pipe,
     stop: Pipe,
@@ -70,8 +71,8 @@ struct Pipes {
 
 impl Pipes {
     fn new() -> Pipes {
-        let [locked, launch, forked, take_over, daemon, stop, stopped] = std::array::from_fn(|_| Pipe::new());
-        Pipes { locked, launch, forked, take_over, daemon, stop, stopped }
+        let [locked, launch, forked, looked, take_over, daemon, stop, stopped] = std::array::from_fn(|_| Pipe::new());
+        Pipes { locked, launch, forked, looked, take_over, daemon, stop, stopped }
     }
 }
 
@@ -110,6 +111,7 @@ fn launch(launcher: impl FnOnce(PidLock, &Pipes), end: impl FnOnce(Child, &Pipes
         pipes.locked.send(0);
         pipes.launch.receive();
         daemonize(&lock, &pipes);
+        pipes.looked.receive();
         launcher(lock, &pipes);
         0
     });
@@ -118,6 +120,7 @@ fn launch(launcher: impl FnOnce(PidLock, &Pipes), end: impl FnOnce(Child, &Pipes
     pipes.launch.send(0);
     pipes.forked.receive();
     assert_eq!(read_pid_from(path), Ok(pid(child.pid)), "the daemon has yet to take over");
+    pipes.looked.send(0);
 
     end(child, &pipes);
     let daemon = pipes.daemon.receive();
