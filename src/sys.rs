@@ -148,6 +148,7 @@ fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
 /// flock(2) with `LOCK_NB`: whether the open file has this lock now. Has it the lock already, nothing happens.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
     match flock(fd, kind as c_int | c::LOCK_NB) {
+        // It has no name in `Errno`, and must get none: contention is never an `Error::Sys`.
         Err(Error::Sys { errno: Errno::Other(errno), .. }) if i32::from(errno) == c::EWOULDBLOCK => Ok(false),
         result => result.map(|()| true),
     }

@@ -92,6 +92,15 @@ fn limit(resource: libc::c_int, soft: libc::rlim_t) -> libc::rlim_t {
     before
 }
 
+/// Does this under a file-size limit of so many bytes. A write beyond it fails, and kills nobody.
+fn under_file_size<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let before = limit(libc::RLIMIT_FSIZE as _, bytes as libc::rlim_t);
+    let result = work();
+    limit(libc::RLIMIT_FSIZE as _, before);
+    result
+}
+
 /// Opens files until no number is free below the highest that is used, and returns the first free one.
 fn fill_holes() -> libc::rlim_t {
     let highest = *descriptors().last().unwrap();
@@ -211,17 +220,14 @@ fn a_stamp_beyond_the_file_size_limit_is_undone() {
     let stale =
         [None, Some(""), Some("4194305\n"), Some("2147483647\n"), Some("A text of more than thirty-two bytes.\n")];
     apart(|| {
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-        for size in 0..names_me().len() as libc::rlim_t {
+        for size in 0..names_me().len() {
             for stale in stale {
                 if let Some(text) = stale {
                     fs::write(path, text).unwrap();
                 }
-                let before = limit(libc::RLIMIT_FSIZE as _, size);
-                assert_fails(path, Call::Pwrite, Errno::FileTooLarge);
+                under_file_size(size, || assert_fails(path, Call::Pwrite, Errno::FileTooLarge));
                 // A file that was there is gone as well: it was locked, and so it was ours.
                 assert_eq!(listing(scratch.directory.to_str().unwrap()), [""; 0], "limit {size}, over {stale:?}");
-                limit(libc::RLIMIT_FSIZE as _, before);
                 assert_works(path);
             }
         }
@@ -234,12 +240,9 @@ fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart(|| {
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         fs::write(path, "4194305\n").unwrap();
         let inode = fs::metadata(path).unwrap().ino();
-        let before = limit(libc::RLIMIT_FSIZE as _, 0);
-        let failed = PidLock::options().remove_on_release(false).acquire(path).map(drop);
-        limit(libc::RLIMIT_FSIZE as _, before);
+        let failed = under_file_size(0, || PidLock::options().remove_on_release(false).acquire(path).map(drop));
         assert_eq!(failed, Err(Error::Sys { call: Call::Pwrite, errno: Errno::FileTooLarge }));
         assert_eq!((fs::metadata(path).unwrap().ino(), content(path)), (inode, String::new()));
         assert!(!is_locked(path));
@@ -251,13 +254,10 @@ fn an_adoption_that_cannot_stamp_leaves_the_lock_to_who_shares_it() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart(|| {
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let lock = PidLock::acquire(path).unwrap();
         let shared = unsafe { libc::dup(lock.as_raw_fd()) };
         let shared = unsafe { OwnedFd::from_raw_fd(shared) };
-        let before = limit(libc::RLIMIT_FSIZE as _, 0);
-        let failed = PidLock::adopt(shared, path).map(drop);
-        limit(libc::RLIMIT_FSIZE as _, before);
+        let failed = under_file_size(0, || PidLock::adopt(shared, path).map(drop));
         assert_eq!(failed, Err(Error::Sys { call: Call::Pwrite, errno: Errno::FileTooLarge }));
         assert_eq!((lock.is_current(), content(path)), (Ok(true), names_me()));
         let second = PidLock::acquire(path).map(drop);
@@ -271,10 +271,7 @@ fn a_stamp_that_just_fits_the_file_size_limit_is_written() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart(|| {
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-        let before = limit(libc::RLIMIT_FSIZE as _, names_me().len() as libc::rlim_t);
-        assert_works(path);
-        limit(libc::RLIMIT_FSIZE as _, before);
+        under_file_size(names_me().len(), || assert_works(path));
     });
 }
 

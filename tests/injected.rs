@@ -115,200 +115,118 @@ fn acquired(file: &str) -> Option<PidLock> {
     Some(PidLock::acquire(file).unwrap())
 }
 
+const ACQUIRE: Operation = Operation {
+    name: "acquire",
+    before: nobody,
+    prepare: none,
+    operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
+    held: false,
+    lets_go: false,
+    keeps: false,
+};
+
+/// What is done to a name that another process holds.
+const HELD: Operation = Operation { before: holder, held: true, ..ACQUIRE };
+
+/// What is done with a lock of one's own.
+const OWNER: Operation = Operation { prepare: acquired, ..ACQUIRE };
+
 const OPERATIONS: &[Operation] = &[
-    Operation {
-        name: "acquire",
-        before: nobody,
-        prepare: none,
-        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
-    },
+    ACQUIRE,
     Operation {
         name: "acquire with parents",
         before: |file| {
             fs::remove_dir(file.rsplit_once('/').unwrap().0).unwrap();
             vec![]
         },
-        prepare: none,
-        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
+        ..ACQUIRE
     },
-    Operation {
-        name: "acquire over a stale file",
-        before: stale,
-        prepare: none,
-        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
-    },
+    Operation { name: "acquire over a stale file", before: stale, ..ACQUIRE },
     Operation {
         name: "acquire over a long text",
         before: |file| {
             fs::write(file, LONG_TEXT).unwrap();
             vec![]
         },
-        prepare: none,
-        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
+        ..ACQUIRE
     },
     Operation {
         name: "acquire with a closed standard input",
-        before: nobody,
         prepare: |_| {
             unsafe { libc::close(0) };
             None
         },
-        operate: |file, _| PidLock::acquire(file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
+        ..ACQUIRE
     },
-    Operation {
-        name: "acquire, refused",
-        before: holder,
-        prepare: none,
-        operate: |file, _| PidLock::acquire(file).map(drop),
-        held: true,
-        lets_go: false,
-        keeps: false,
-    },
+    Operation { name: "acquire, refused", operate: |file, _| PidLock::acquire(file).map(drop), ..HELD },
     Operation {
         name: "acquire, waiting in vain",
-        before: holder,
-        prepare: none,
         operate: |file, _| PidLock::options().wait(Wait::For(Duration::from_millis(3))).acquire(file).map(drop),
-        held: true,
-        lets_go: false,
-        keeps: false,
+        ..HELD
     },
-    Operation {
-        name: "release",
-        before: nobody,
-        prepare: acquired,
-        operate: |_, lock| lock.unwrap().release(),
-        held: false,
-        lets_go: true,
-        keeps: false,
-    },
+    Operation { name: "release", operate: |_, lock| lock.unwrap().release(), lets_go: true, ..OWNER },
     Operation {
         name: "release that leaves the file behind",
-        before: nobody,
         prepare: |file| Some(PidLock::options().remove_on_release(false).acquire(file).unwrap()),
         operate: |_, lock| lock.unwrap().release(),
-        held: false,
         lets_go: true,
-        keeps: false,
+        ..ACQUIRE
     },
     Operation {
         name: "look whether it is current, and read the claim",
-        before: nobody,
-        prepare: acquired,
         operate: |_, lock| {
             let lock = lock.unwrap();
             let result = lock.is_current().and_then(|_| pidflock::read_pid(&lock)).map(drop);
             std::mem::forget(lock);
             result
         },
-        held: false,
-        lets_go: false,
         keeps: true,
+        ..OWNER
     },
     Operation {
         name: "hand over and adopt what is not locked",
-        before: nobody,
         prepare: |file| {
             let lock = PidLock::acquire(file).unwrap();
             assert_eq!(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_UN) }, 0);
             Some(lock)
         },
         operate: |file, lock| PidLock::adopt(lock.unwrap().hand_over()?, file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
+        ..ACQUIRE
     },
     Operation {
         name: "restamp",
-        before: nobody,
-        prepare: acquired,
         operate: |_, lock| {
             let lock = lock.unwrap();
             let result = lock.restamp();
             std::mem::forget(lock);
             result
         },
-        held: false,
-        lets_go: false,
         keeps: true,
+        ..OWNER
     },
     Operation {
         name: "hand over and adopt",
-        before: nobody,
-        prepare: acquired,
         operate: |file, lock| PidLock::adopt(lock.unwrap().hand_over()?, file).map(std::mem::forget),
-        held: false,
-        lets_go: false,
-        keeps: false,
+        ..OWNER
     },
-    Operation {
-        name: "probe of a held name",
-        before: holder,
-        prepare: none,
-        operate: |file, _| pidflock::probe(file).map(drop),
-        held: true,
-        lets_go: false,
-        keeps: false,
-    },
+    Operation { name: "probe of a held name", operate: |file, _| pidflock::probe(file).map(drop), ..HELD },
     Operation {
         name: "probe of a free name",
         before: stale,
-        prepare: none,
         operate: |file, _| pidflock::probe(file).map(drop),
-        held: false,
-        lets_go: false,
-        keeps: false,
+        ..ACQUIRE
     },
-    Operation {
-        name: "read",
-        before: holder,
-        prepare: none,
-        operate: |file, _| pidflock::read_pid_from(file).map(drop),
-        held: true,
-        lets_go: false,
-        keeps: false,
-    },
-    Operation {
-        name: "signal",
-        before: holder,
-        prepare: none,
-        operate: |file, _| pidflock::signal(file, Signal::CHECK).map(drop),
-        held: true,
-        lets_go: false,
-        keeps: false,
-    },
+    Operation { name: "read", operate: |file, _| pidflock::read_pid_from(file).map(drop), ..HELD },
+    Operation { name: "signal", operate: |file, _| pidflock::signal(file, Signal::CHECK).map(drop), ..HELD },
     Operation {
         name: "wait for a release in vain",
-        before: holder,
-        prepare: none,
         operate: |file, _| pidflock::wait_released(file, Wait::For(Duration::from_millis(3))),
-        held: true,
-        lets_go: false,
-        keeps: false,
+        ..HELD
     },
     Operation {
         name: "wait for one holder in vain",
-        before: holder,
-        prepare: none,
         operate: |file, _| Holder::find(file)?.wait(Wait::For(Duration::from_millis(3))),
-        held: true,
-        lets_go: false,
-        keeps: false,
+        ..HELD
     },
 ];
 
