@@ -243,12 +243,12 @@ impl Holder {
         if status.links > 1 {
             return Err(Error::NotAPidFile); // another name of another's file
         }
-        let (owner, locked) = self.process.holding(status.id)?;
-        let entitled = status.owner == 0 || status.owner == sys::geteuid() || owner == Some(status.owner);
-        if status.world_writable || !entitled {
+        let seen = self.process.holding(status.id)?;
+        let owns = seen.is_some_and(|(owner, _)| owner == status.owner);
+        if status.world_writable || !(owns || status.owner == 0 || status.owner == sys::geteuid()) {
             return Err(Error::Untrusted);
         }
-        if locked == Some(false) { Err(Error::AlreadyLocked { holder: None }) } else { Ok(()) }
+        if seen.is_some_and(|(_, locked)| !locked) { Err(Error::AlreadyLocked { holder: None }) } else { Ok(()) }
     }
 }
 

@@ -60,27 +60,32 @@ impl Process {
         sys::sleep(nanoseconds);
     }
 
-    /// Who owns the process, and whether it has locked this file: none where /proc is not there, or hides it from us.
+    /// Who owns the process (its effective user), and whether it has locked this file: none where /proc is not there, or
+    /// hides either from us.
     #[cfg(proc)]
-    pub(crate) fn holding(&self, file: FileId) -> Result<(Option<u32>, Option<bool>), Error> {
-        // Open, it stays with the process when its number is given to another.
+    pub(crate) fn holding(&self, file: FileId) -> Result<Option<(u32, bool)>, Error> {
         let (digits, length) = self.pid.stamp::<STAMP_MAX>();
         let mut name = Text::<STAMP_MAX>::EMPTY;
         let name = name.set(digits.get(..length - 1).unwrap_or_default())?;
-        let process = |proc: OwnedFd| sys::openat(proc.as_fd(), name, sys::DIRECTORY, 0);
-        let Some(directory) = visible(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0).and_then(process))? else {
-            return Ok((None, None));
+        let look = || {
+            let proc = sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0)?;
+            // Open, it stays with the process when its number is given to another.
+            let process = sys::openat(proc.as_fd(), name, sys::DIRECTORY, 0)?;
+            Ok((sys::fstat(process.as_fd())?.owner, has_locked(process.as_fd(), file)?))
         };
-        let owner = visible(sys::fstat(directory.as_fd()))?.map(|status| status.owner);
-        let Some(files) = visible(sys::openat(directory.as_fd(), c"fd", sys::LISTING, 0))? else {
-            return Ok((owner, None));
-        };
-        Ok((owner, visible(has_locked(directory.as_fd(), files.as_fd(), file))?))
+        match look() {
+            // Or the process is gone. Any other error must not pass for that.
+            Err(Error::Sys {
+                errno: Errno::NotFound | Errno::PermissionDenied | Errno::NotPermitted | Errno::NoProcess,
+                ..
+            }) => Ok(None),
+            result => result.map(Some),
+        }
     }
 
     #[cfg(not(proc))]
-    pub(crate) fn holding(&self, _: FileId) -> Result<(Option<u32>, Option<bool>), Error> {
-        Ok((None, None))
+    pub(crate) fn holding(&self, _: FileId) -> Result<Option<(u32, bool)>, Error> {
+        Ok(None)
     }
 
     /// Sends the signal to this process; by number only where there are no pidfds.
@@ -98,35 +103,34 @@ fn exists(pid: Pid) -> bool {
     !matches!(sys::kill(pid.get(), 0), Err(error) if error.errno() == Some(Errno::NoProcess))
 }
 
-/// What /proc says; none where it hides that, or the process is gone. Any other error must not pass for that.
-#[cfg(proc)]
-fn visible<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
-    match result {
-        Err(Error::Sys {
-            errno: Errno::NotFound | Errno::PermissionDenied | Errno::NotPermitted | Errno::NoProcess,
-            ..
-        }) => Ok(None),
-        result => result.map(Some),
-    }
-}
-
 /// Whether the process of this directory of /proc has an open file that is this one, with an exclusive lock on it:
 /// `fd` leads to the files, and `fdinfo` tells the locks, as in `lock: 1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0 EOF`.
 #[cfg(proc)]
-fn has_locked(process: BorrowedFd<'_>, files: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
+fn has_locked(process: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
+    let files = sys::openat(process, c"fd", sys::LISTING, 0)?;
     let infos = sys::openat(process, c"fdinfo", sys::DIRECTORY, 0)?;
     let mut buffer = [0; 1024];
+    let mut found = Ok(false);
     loop {
-        let mut entries = sys::entries(files, &mut buffer)?;
+        let mut entries = sys::entries(files.as_fd(), &mut buffer)?;
         if entries.is_empty() {
-            return Ok(false);
+            return found;
         }
         while let Some((name, rest)) = next_entry(entries) {
             entries = rest;
-            if !visible(sys::fstatat(files, name, true))?.is_some_and(|status| status.id == file) {
-                continue;
+            match sys::fstatat(files.as_fd(), name, true) {
+                Ok(status) if status.id == file => {}
+                // Hidden from us: it may be this one, so that we do not know, unless another entry is.
+                Err(error) if error.errno() == Some(Errno::PermissionDenied) => {
+                    found = Err(error);
+                    continue;
+                }
+                _ => continue, // another file, closed meanwhile, or on a file system that does not answer
             }
-            let Some(info) = visible(sys::openat(infos.as_fd(), name, sys::READ, 0))? else { continue };
+            let info = match sys::openat(infos.as_fd(), name, sys::READ, 0) {
+                Err(error) if error.errno() == Some(Errno::NotFound) => continue, // closed meanwhile
+                result => result?,
+            };
             let mut text = [0; 512];
             let text = sys::read_head(info.as_fd(), &mut text)?;
             if holds(text, b"FLOCK ") && holds(text, b" WRITE ") {

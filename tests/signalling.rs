@@ -12,10 +12,11 @@ mod support;
 
 use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal};
 use std::{
+    ffi::CString,
     fs,
     os::{
         fd::AsRawFd,
-        unix::fs::{PermissionsExt, chown},
+        unix::fs::{OpenOptionsExt, PermissionsExt, chown},
     },
     sync::atomic::{AtomicI32, Ordering::Relaxed},
     time::Duration,
@@ -234,10 +235,12 @@ fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
     let path = scratch.path("init.pid");
     fs::write(path, "1\n").unwrap();
     let _locked = lock(path);
-    if is_root() {
+    let mut descriptors = fs::read_dir("/proc/1/fd").into_iter().flatten().flatten();
+    if is_root() && descriptors.all(|entry| fs::read_link(entry.path()).is_ok()) {
         assert_all_refused(path, NAMELESS);
     } else {
-        assert!(signal(path, Signal::CHECK).is_err()); // what its descriptors are is not shown to us
+        // They are hidden from us, so that this is not checked; the kernel says who may signal init.
+        assert_eq!(signal(path, Signal::CHECK).is_ok(), unsafe { libc::kill(1, 0) } == 0);
     }
     assert_eq!(stranger.received(), 0);
 }
@@ -290,8 +293,8 @@ fn the_file_of_a_user_directs_no_signal_of_root_at_the_process_of_another() {
 #[test]
 fn the_file_of_a_user_directs_a_signal_of_root_at_a_process_of_that_user_which_holds_it() {
     let scratch = Scratch::new();
-    if !is_root() {
-        return skip("only root can be two users");
+    if !is_root() || !sees_others() {
+        return skip("only root can be two users, and see what others have open");
     }
     let path = scratch.path("x.pid");
     chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -486,6 +489,12 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     assert_eq!(holder.received(), 0);
 }
 
+fn become_nobody() {
+    assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
+    assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0); // so that /proc says whose it is
+}
+
 /// As a daemon does: it acquires as root, and then becomes somebody else.
 #[test]
 fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
@@ -494,11 +503,6 @@ fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
     }
     let scratch = Scratch::new();
     let path = scratch.path("pid");
-    let become_nobody = || {
-        assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
-        assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
-        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0); // so that /proc says whose it is
-    };
     let holder = Target::new(0, || {
         let lock = PidLock::acquire(path).unwrap();
         become_nobody();
@@ -510,6 +514,98 @@ fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
     });
     assert_eq!(asker.wait(), End::Exit(0));
     assert_eq!(holder.received(), 1);
+}
+
+/// Whether /proc shows us what other users have open: CAP_SYS_PTRACE, which root in Docker has not.
+fn sees_others() -> bool {
+    capabilities()[0] & SYS_PTRACE != 0
+}
+
+/// In this process, from now on it does not.
+fn see_no_others() {
+    let mut sets = capabilities();
+    sets[..2].iter_mut().for_each(|set| *set &= !SYS_PTRACE); // effective and permitted
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, THIS_PROCESS.as_ptr(), sets.as_ptr()) }, 0);
+}
+
+/// `CAP_SYS_PTRACE` of linux/capability.h, and `_LINUX_CAPABILITY_VERSION_3` with the number of no other process.
+const SYS_PTRACE: u32 = 1 << 19;
+const THIS_PROCESS: [u32; 2] = [0x2008_0522, 0];
+
+fn capabilities() -> [u32; 6] {
+    let mut sets = [0; 6];
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, THIS_PROCESS.as_ptr(), sets.as_mut_ptr()) }, 0);
+    sets
+}
+
+#[test]
+fn a_holder_that_proc_hides_from_root_is_signalled_through_a_file_of_root_and_through_no_other() {
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let scratch = Scratch::new();
+    let (roots, nobodys) = (scratch.path("roots"), scratch.path("nobodys"));
+    let holder = Target::new(0, || {
+        let locks = [roots, nobodys].map(|path| PidLock::acquire(path).unwrap());
+        become_nobody();
+        locks
+    });
+    chown(nobodys, Some(NOBODY), Some(NOBODY)).unwrap();
+    let asker = fork(|| {
+        see_no_others();
+        let hidden = fs::read_link(format!("/proc/{}/fd/3", holder.child.pid)).unwrap_err();
+        assert_eq!(hidden.kind(), std::io::ErrorKind::PermissionDenied);
+        assert_eq!(signal(roots, Signal::HUP), Ok(pid(holder.child.pid)));
+        // That its effective user is the file's owner does not mean that he could have signalled it.
+        assert_all_refused(nobodys, Error::Untrusted);
+        0
+    });
+    assert_eq!(asker.wait(), End::Exit(0));
+    if sees_others() {
+        assert_eq!(signal(nobodys, Signal::CHECK), Ok(pid(holder.child.pid))); // but where it is seen to have the lock
+    }
+    assert_eq!(holder.received(), 1);
+}
+
+#[test]
+fn a_holder_is_signalled_although_it_has_something_open_that_cannot_be_looked_at() {
+    if !is_root() || !sees_others() {
+        return skip("only root may mount, and see what others have open");
+    }
+    let scratch = Scratch::new();
+    let (path, mounted) = (scratch.path("x.pid"), scratch.path("mounted"));
+    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::create_dir(mounted).unwrap();
+    // A file system of a user who shows it to nobody else; and one whose server has died.
+    for (user, error) in [(NOBODY, libc::EACCES), (0, libc::ENOTCONN)] {
+        let (told, broken) = (Pipe::new(), Pipe::new());
+        let holder = Target::new(0, || {
+            let opened = private_mounts().then(|| open_on_fuse(mounted, user)).flatten();
+            told.send(opened.is_some().into());
+            broken.send(opened.as_ref().map_or(-1, |(file, _)| file.as_raw_fd()));
+            let file = opened.map(|(file, server)| (file, (user == NOBODY).then_some(server)));
+            become_nobody();
+            (file, PidLock::acquire(path).unwrap())
+        });
+        if told.receive() == 0 {
+            return skip("no FUSE to mount here");
+        }
+        let broken = fs::metadata(format!("/proc/{}/fd/{}", holder.child.pid, broken.receive()));
+        assert_eq!(broken.unwrap_err().raw_os_error(), Some(error));
+        assert_eq!(signal(path, Signal::HUP), Ok(pid(holder.child.pid)));
+        assert_eq!(holder.received(), 1);
+    }
+}
+
+/// The root of a new file system of a user, and the connection to its server, which never answers.
+fn open_on_fuse(directory: &str, user: u32) -> Option<(fs::File, fs::File)> {
+    let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
+    let target = CString::new(directory).unwrap();
+    let options = format!("fd={},rootmode=40000,user_id={user},group_id={user}", server.as_raw_fd());
+    let options = CString::new(options).unwrap();
+    let kind = c"fuse".as_ptr();
+    let mounted = unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options.as_ptr().cast()) } == 0;
+    mounted.then(|| (fs::File::options().read(true).custom_flags(libc::O_PATH).open(directory).unwrap(), server))
 }
 
 /// A lock of fcntl(2) on the same file is another lock.
