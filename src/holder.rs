@@ -209,8 +209,11 @@ impl Holder {
     /// Without /proc, or where it hides the process from us, the last check is left out, and a file that is neither
     /// root's nor ours is not trusted.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.check()?;
-        match self.process.signal(signal) {
+        let checked = self.check();
+        if self.process.has_ended() {
+            return Err(Error::NotLocked); // of the dead, /proc tells nothing
+        }
+        match checked.and_then(|()| self.process.signal(signal)) {
             Err(error) if error.errno() == Some(Errno::NoProcess) => Err(Error::NotLocked),
             result => result,
         }

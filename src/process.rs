@@ -88,6 +88,15 @@ impl Process {
         Ok(None)
     }
 
+    /// Whether it is dead, also if nobody has waited for it yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        #[cfg(pidfd)]
+        if let Some(pidfd) = &self.pidfd {
+            return matches!(sys::ends_within(pidfd.as_fd(), 0), Ok(true));
+        }
+        !exists(self.pid)
+    }
+
     /// Sends the signal to this process; by number only where there are no pidfds.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
         #[cfg(pidfd)]

@@ -156,6 +156,12 @@ fn lock(path: &str) -> fs::File {
     file
 }
 
+/// Returns once it is dead, and leaves it for somebody to wait for.
+fn until_dead(child: &Child) {
+    let (ended, mut info) = (libc::WEXITED | libc::WNOWAIT, unsafe { std::mem::zeroed() });
+    assert_eq!(unsafe { libc::waitid(libc::P_PID, child.pid.unsigned_abs(), &raw mut info, ended) }, 0);
+}
+
 const ALL: [Signal; 4] = [Signal::CHECK, Signal::HUP, Signal::TERM, Signal::KILL];
 
 fn assert_all_refused(path: &str, error: Error) {
@@ -207,9 +213,8 @@ fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
     let number = dead.pid;
     let zombie = fork(|| 0);
     dead.wait();
-    let (claim, mut info) = (|number: i32| format!("{number}\n"), unsafe { std::mem::zeroed() });
-    let ended = libc::WEXITED | libc::WNOWAIT;
-    assert_eq!(unsafe { libc::waitid(libc::P_PID, zombie.pid.unsigned_abs(), &raw mut info, ended) }, 0);
+    until_dead(&zombie);
+    let claim = |number: i32| format!("{number}\n");
 
     let contents = [
         ("nobody", String::new()),
@@ -392,13 +397,21 @@ fn a_lock_that_a_dead_holder_has_left_in_a_child_has_no_holder_that_could_be_sig
     ready.receive();
     let found = Holder::find(path).unwrap();
     assert_eq!(found.pid(), pid(holder.pid));
-    holder.kill_and_wait();
+    holder.kill(libc::SIGKILL);
+    until_dead(&holder);
+    assert_eq!(found.signal(Signal::CHECK), Err(Error::NotLocked));
+    // Also where the file is another user's: of the dead, /proc does not tell whose they were.
+    if is_root() {
+        chown(path, Some(NOBODY), None).unwrap();
+        assert_eq!(found.signal(Signal::CHECK), Err(Error::NotLocked));
+    }
+    holder.wait();
     assert!(is_locked(path));
     assert_eq!(Holder::find(path).err(), Some(NAMELESS));
     assert_all_refused(path, NAMELESS);
     assert_eq!(found.wait(Wait::For(SHORT)), Err(NAMELESS));
     assert_eq!(probe(path), Ok(State::Held { holder: None }));
-    assert!(found.signal(Signal::CHECK).is_err());
+    assert_eq!(found.signal(Signal::CHECK), Err(Error::NotLocked));
 
     end.send(0);
     assert_eq!(found.wait(Wait::For(LONG)), Ok(()));
