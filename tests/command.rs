@@ -604,6 +604,20 @@ fn a_path_with_control_characters_still_gives_one_line() {
     assert_eq!(finish(run(&[], path).arg("/no\n")), said(127, "", line("/no?", "exec: no such file or directory")));
 }
 
+/// A word may be far longer than any path. What is said of it counts more than its end.
+#[test]
+fn a_name_of_any_length_is_followed_by_the_reason() {
+    for length in [4095, 4096, 4330, 4352, 5000, 100_000] {
+        let (name, shown) = ("x".repeat(length), "x".repeat(4095));
+        let no_path = line(&shown, "not the path of a file");
+        assert_eq!(say(&["run", &name, "true"]), said(64, "", &*no_path), "{length}");
+        assert_eq!(say(&["status", &name]), said(4, "", &*no_path), "{length}");
+        let scratch = Scratch::new();
+        let no_command = line(&shown, "exec: file name too long");
+        assert_eq!(say(&["run", scratch.path("pid"), &name]), said(126, "", no_command), "{length}");
+    }
+}
+
 #[test]
 fn an_answer_that_cannot_be_printed_is_an_error() {
     let scratch = Scratch::new();

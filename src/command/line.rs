@@ -3,8 +3,11 @@
 use core::ffi::CStr;
 use pidflock::{Call, Errno, Error, Pid, command::Stream};
 
-/// Room for the longest path and a message.
-const ROOM: usize = 4096 + 256;
+/// The longest path, in bytes: of a longer name, no more is shown.
+const NAME_MOST: usize = 4095;
+
+/// Room for a name and what is said of it.
+const ROOM: usize = NAME_MOST + 257;
 
 /// A line of at most so many bytes; what does not fit is left away.
 pub(crate) struct Line {
@@ -23,7 +26,8 @@ impl Line {
     /// A message about a file: `pidflock: /run/x.pid: `
     pub(crate) fn about(file: &CStr) -> Line {
         let mut line = Line::new();
-        line.bytes(file.to_bytes()).text(": ");
+        let name = file.to_bytes();
+        line.bytes(name.get(..NAME_MOST).unwrap_or(name)).text(": ");
         line
     }
 
