@@ -21,7 +21,8 @@ pub enum State {
     Absent,
     /// There is a file, and nobody holds it.
     Free {
-        /// What it claims: the process that died without releasing it, as a rule.
+        /// What it claims: the process that died without releasing it, as a rule. It is read after the lock was seen to
+        /// be free, so that it may also be a new holder, which came between the two.
         stale: Option<Pid>,
     },
     /// Somebody holds it.
@@ -71,7 +72,8 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// Who holds the name. Never creates, writes or removes anything.
 ///
 /// Asks with a shared lock, held for an instant, which starters see through: [`PidLock::acquire`](crate::PidLock::acquire).
-/// The answer may be old when it arrives; to act on it, [`acquire`](crate::PidLock::acquire) or [`signal`].
+/// The answer may be old when it arrives, and `Free` with the claim of a holder that has just come; to act on it,
+/// [`acquire`](crate::PidLock::acquire) or [`signal`].
 ///
 /// ```
 /// use pidflock::{PidLock, State, probe};
@@ -92,7 +94,8 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// times while we looked.
 ///
 /// # Platform-specific behavior
-/// Calls `openat`, `flock`, `fstat`, `fstatat`, `pread`, and for the holder `pidfd_open` and `ppoll`, or `kill`.
+/// Calls `openat`, `fcntl` to move a descriptor above 2, `flock`, `fstat`, `fstatat`, `pread` and `close`; for the holder
+/// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds; and between two looks `nanosleep`.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
     Ok(ask(path.bytes(Seal), Wait::Never)?.map_or(State::Absent, |(.., state)| state))
 }
@@ -205,9 +208,10 @@ impl Holder {
     /// - [`Error::Sys`]: most often `NotPermitted`, from `pidfd_send_signal` or `kill`.
     ///
     /// # Platform-specific behavior
-    /// Without pidfds (before Linux 5.3, other systems, or forbidden by seccomp) it is `kill`, right after the checks.
-    /// Without /proc, or where it hides the process from us, the last check is left out, and a file that is neither
-    /// root's nor ours is not trusted.
+    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`, and in /proc `openat`,
+    /// `getdents64` and `close`. Without pidfds (before Linux 5.3, other systems, or forbidden by seccomp) it is `kill`,
+    /// right after the checks. Without /proc, or where it hides the process from us, the last check is left out, and a
+    /// file that is neither root's nor ours is not trusted.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let checked = self.check();
         if self.process.has_ended() {
@@ -225,7 +229,8 @@ impl Holder {
     /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `clock_gettime`, and sleeps in `ppoll` or `nanosleep`, also with [`Wait::Forever`].
+    /// Calls `flock`, `pread`, `clock_gettime`, `pidfd_open` or `kill`, and `close`; sleeps in `ppoll` or `nanosleep`, also
+    /// with [`Wait::Forever`].
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
         // To sleep in flock is to queue behind the successors.
         let mut patience = Patience::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;

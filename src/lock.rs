@@ -106,9 +106,13 @@ impl PidLock {
     /// holder may be gone.
     ///
     /// # Platform-specific behavior
-    /// Calls `openat`, `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `fsync`. Writing beyond `RLIMIT_FSIZE` raises
-    /// `SIGXFSZ`, which kills a process that does not ignore it (setrlimit(2)): a daemon that may run under such a limit
-    /// ignores it first.
+    /// - On the way that goes well, calls `openat`, `mkdirat` for missing parents, `fcntl` to move a descriptor above 2,
+    ///   `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` where there was a longer text, and `fsync`.
+    /// - Beside a holder, `pread`, `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and `nanosleep`.
+    /// - To undo, `unlinkat` or `ftruncate`. And everywhere `close`.
+    ///
+    /// Writing beyond `RLIMIT_FSIZE` raises `SIGXFSZ`, which kills a process that does not ignore it (setrlimit(2)): a
+    /// daemon that may run under such a limit ignores it first.
     #[doc(alias = "pidfile_open")]
     #[doc(alias = "lockf")]
     pub fn acquire(path: impl AsPath) -> Result<PidLock, Error> {
@@ -177,8 +181,8 @@ impl PidLock {
     /// else an error closes it, which lets the lock go if this was the last descriptor of it.
     ///
     /// # Platform-specific behavior
-    /// Calls `openat`, `fstat`, `fstatat`, `fcntl`, `flock`, `getpid`, `pwrite`, `fsync`. Source: fcntl(2), flock(2),
-    /// execve(2).
+    /// Calls `openat`, `fstat`, `fstatat`, `fcntl`, `flock`, `getpid`, `pwrite`, `ftruncate`, `fsync` and `close`; beside a
+    /// holder those of [`acquire`](PidLock::acquire). Source: fcntl(2), flock(2), execve(2).
     pub fn adopt(fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
         PidLock::adopt_at(fd, path.bytes(Seal))
     }
@@ -254,10 +258,12 @@ impl PidLock {
     /// - [`Error::AlreadyLocked`]: the lock was let go meanwhile, and another process has taken it.
     /// - [`Error::NotAPidFile`]: the file has got a second hard link.
     /// - [`Error::Sys`]: a call failed. If the write failed, the owner is who it was, and the file names that process or
-    ///   nobody; if only `fsync` did, this process is the owner.
+    ///   nobody; if only what follows it did, `ftruncate` where there was a longer text, or `fsync`, this process is the
+    ///   owner.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `fsync`. Source: fork(2), flock(2).
+    /// Calls `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` and `fsync`; beside a holder those of
+    /// [`acquire`](PidLock::acquire). Source: fork(2), flock(2).
     pub fn restamp(&self) -> Result<(), Error> {
         let status = lock_again(&self.place, self.as_fd())?;
         self.stamp(status.size)
@@ -299,7 +305,7 @@ impl PidLock {
     /// is nothing to do again.
     ///
     /// # Platform-specific behavior
-    /// Calls `getpid`, `pread`, `fstatat`, `unlinkat`, `flock`, `close`. Source: unlink(2), flock(2).
+    /// Calls `getpid`, `pread`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
     pub fn release(mut self) -> Result<(), Error> {
         self.let_go()
     }

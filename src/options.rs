@@ -87,7 +87,7 @@ impl Options {
     /// Those of [`PidLock::acquire`]; [`Error::AlreadyLocked`] after the wait; [`Error::Sys`] if `clock_gettime` fails.
     ///
     /// # Platform-specific behavior
-    /// Calls those of [`PidLock::acquire`], and to wait `clock_gettime`, `pidfd_open`, `ppoll` and `nanosleep`.
+    /// Calls those of [`PidLock::acquire`], and for a wait that ends `clock_gettime`.
     pub fn acquire(self, path: impl AsPath) -> Result<PidLock, Error> {
         PidLock::acquire_with(path.bytes(Seal), self)
     }
