@@ -57,6 +57,24 @@ impl Patience {
         if self.turns < TURNS { Ok(()) } else { Err(Error::Replaced) }
     }
 
+    /// Opens the file, once no lease of another process keeps us from that. There is no descriptor yet to sleep on.
+    pub(crate) fn open<T>(&mut self, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            let opened = open();
+            let left = match self.until {
+                _ if !matches!(opened, Err(Error::AlreadyLocked { .. })) => 0,
+                Until::Sure if self.looks >= LOOKS_AT_NOBODY => 0,
+                Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
+                _ => u64::MAX,
+            };
+            if left == 0 {
+                return opened;
+            }
+            sys::sleep(left.min(self.pause(MOST_DOUBLINGS_WAITING)));
+            self.looks = self.looks.saturating_add(1);
+        }
+    }
+
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
     pub(crate) fn look(&mut self, file: BorrowedFd<'_>, kind: Kind) -> Result<(), Error> {
         self.turns = 0;

@@ -62,7 +62,8 @@ pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
 ///
 /// # Errors
 /// [`Error::InvalidPath`]; [`Error::NotAPidFile`] for anything but a regular file, and without waiting for a FIFO;
-/// [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
+/// [`Error::AlreadyLocked`] while another process has a lease on the file, as [`PidLock::acquire`](crate::PidLock::acquire)
+/// says; [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
 pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
     let Some(place) = directory(path.bytes(Seal))? else { return Ok(None) };
     let Some(file) = place.open_existing(sys::READ)? else { return Ok(None) };
@@ -90,14 +91,17 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// ```
 ///
 /// # Errors
-/// Those of [`read_pid_from`]; [`Error::Sys`] if `flock` fails; [`Error::Replaced`] if the file was replaced a hundred
-/// times while we looked.
+/// Those of [`read_pid_from`], but for the lease, which is [`State::Held`]; [`Error::Sys`] if `flock` fails;
+/// [`Error::Replaced`] if the file was replaced a hundred times while we looked.
 ///
 /// # Platform-specific behavior
 /// Calls `openat`, `fcntl` to move a descriptor above 2, `flock`, `fstat`, `fstatat`, `pread` and `close`; for the holder
 /// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds; and between two looks `nanosleep`.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
-    Ok(ask(path.bytes(Seal), Wait::Never)?.map_or(State::Absent, |(.., state)| state))
+    match ask(path.bytes(Seal), Wait::Never) {
+        Err(Error::AlreadyLocked { holder }) => Ok(State::Held { holder }), // by a lease: it cannot be opened
+        asked => Ok(asked?.map_or(State::Absent, |(.., state)| state)),
+    }
 }
 
 /// Waits until nobody holds the name: the file is free, or gone.
@@ -273,7 +277,7 @@ fn ask(path: &[u8], wait: Wait) -> Result<Option<(Place, OwnedFd, State)>, Error
     let mut patience = Patience::new(wait)?;
     let Some(place) = directory(path)? else { return Ok(None) };
     loop {
-        let Some(file) = place.open_existing(sys::READ)? else { return Ok(None) };
+        let Some(file) = patience.open(|| place.open_existing(sys::READ))? else { return Ok(None) };
         let state = match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
             Ok(Some(_)) => State::Free { stale: place::claim(file.as_fd())? },
             Ok(None) => {

@@ -90,7 +90,8 @@ impl PidLock {
     ///
     /// A lock that is held is looked at again, for 3 milliseconds, if the file does not name its holder, and for 0.1
     /// seconds while it is only a *shared* lock, as [`probe`](crate::probe) and file-system cleaners take for an
-    /// instant.
+    /// instant. While another process has a *lease* on the file (fcntl(2), as file servers take them for their clients),
+    /// nobody can open it: that is looked at again for 3 milliseconds, too, and in a wait at intervals.
     ///
     /// # Errors
     /// - [`Error::AlreadyLocked`]: another open file holds the lock, in this process or in another.
@@ -129,7 +130,7 @@ impl PidLock {
         let mut patience = Patience::new(options.wait)?;
         let place = Place::open(path, options.create_parents)?; // 1, 2
         loop {
-            let (file, created) = place.open_or_create(options.mode)?; // 3
+            let (file, created) = patience.open(|| place.open_or_create(options.mode))?; // 3
             match lock(&place, file.as_fd(), &mut patience) {
                 Ok(Some(status)) => {
                     let remove = created || options.remove_on_release;

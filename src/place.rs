@@ -70,6 +70,8 @@ impl Place {
             Err(error) => match sys::fstatat(self.directory.as_fd(), self.name.as_c_str(), false) {
                 // Every kernel has its own numbers for links, sockets and directories: look what it is.
                 Ok(status) if !status.regular => Err(Error::NotAPidFile),
+                // Somebody has a lease on it (fcntl(2), `F_SETLEASE`), and has now been asked to give it up.
+                _ if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }),
                 _ => Err(error),
             },
         }

@@ -132,6 +132,12 @@ pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags & (c::O_ACCMODE | c::O_APPEND) == c::O_RDWR)
 }
 
+/// Whether another open file keeps us from it. That has no name in `Errno`, and must get none: contention is never an
+/// `Error::Sys`.
+pub(crate) fn would_block(error: Error) -> bool {
+    matches!(error, Error::Sys { errno: Errno::Other(errno), .. } if i32::from(errno) == c::EWOULDBLOCK)
+}
+
 /// The two kinds of lock of flock(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
@@ -148,8 +154,7 @@ fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
 /// flock(2) with `LOCK_NB`: whether the open file has this lock now. Has it the lock already, nothing happens.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
     match flock(fd, kind as c_int | c::LOCK_NB) {
-        // It has no name in `Errno`, and must get none: contention is never an `Error::Sys`.
-        Err(Error::Sys { errno: Errno::Other(errno), .. }) if i32::from(errno) == c::EWOULDBLOCK => Ok(false),
+        Err(error) if would_block(error) => Ok(false),
         result => result.map(|()| true),
     }
 }

@@ -10,7 +10,7 @@
 
 mod support;
 
-use pidflock::{Error, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, wait_released};
+use pidflock::{Error, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal, wait_released};
 use std::{
     fs,
     os::fd::AsRawFd,
@@ -81,6 +81,21 @@ fn waiting(work: impl FnOnce() -> i32) -> (Child, Pipe) {
     started.receive();
     until_asleep(child.pid);
     (child, through)
+}
+
+/// A child that has a lease on a file, as Samba and NFS servers take them: nobody can open the file until it gives the
+/// lease up. It does so only when it is told to. None where the file system has no leases.
+fn lease(path: &str) -> Option<(Child, Pipe)> {
+    let (taken, go) = (Pipe::new(), Pipe::new());
+    let child = fork(|| {
+        unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) }; // with which the kernel asks for it
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        taken.send(lease(libc::F_WRLCK));
+        go.receive();
+        lease(libc::F_UNLCK)
+    });
+    (taken.receive() == 0).then_some((child, go))
 }
 
 /// Returns once the process has gone to sleep anew, or after a tenth of a second: it sleeps for longer.
@@ -259,6 +274,45 @@ fn a_wait_for_a_time_moves_on_when_the_file_is_removed_although_its_holder_lives
     let successor = Pid::new(waiters[0].0.pid);
     assert_eq!(read_pid_from(path), Ok(successor));
     drop(holder);
+}
+
+#[test]
+fn a_lease_on_the_file_is_contention_and_is_waited_for() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    fs::write(path, "").unwrap();
+    let Some(held) = lease(path) else { return skip("no leases on this file system") };
+    let refused = Error::AlreadyLocked { holder: None };
+    assert_eq!(PidLock::acquire(path).err(), Some(refused));
+    assert_eq!(probe(path), Ok(State::Held { holder: None }));
+    assert_eq!(read_pid_from(path), Err(refused));
+    assert_eq!(signal(path, Signal::CHECK), Err(refused));
+    for time in [0, 1, 60].map(|number| number * MILLISECOND) {
+        let start = Instant::now();
+        assert_eq!(acquire(path, Wait::For(time)).err(), Some(refused));
+        assert!(start.elapsed() >= time);
+        assert_eq!(wait_released(path, Wait::For(time)), Err(refused));
+    }
+    drop(held);
+
+    for wait in [Wait::For(LONG), Wait::Forever] {
+        for takes in [true, false] {
+            let (lease, go) = lease(path).unwrap();
+            let (child, through) = waiting(|| {
+                if takes {
+                    std::mem::forget(PidLock::options().wait(wait).acquire(path).unwrap());
+                } else {
+                    wait_released(path, wait).unwrap();
+                }
+                0
+            });
+            assert_eq!(through.receive_within(150), None);
+            go.send(0);
+            assert_eq!(lease.wait(), End::Exit(0));
+            through.receive();
+            assert_eq!(child.wait(), End::Exit(0));
+        }
+    }
 }
 
 #[test]
