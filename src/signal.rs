@@ -15,16 +15,19 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
+/// Padded, since a pointer to each would take more than they do.
 #[rustfmt::skip]
-const NAMES: &[(&str, i32)] = &[
-    ("HUP", libc::SIGHUP),   ("INT", libc::SIGINT),       ("QUIT", libc::SIGQUIT), ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP), ("ABRT", libc::SIGABRT),     ("BUS", libc::SIGBUS),   ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL), ("USR1", libc::SIGUSR1),     ("SEGV", libc::SIGSEGV), ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE), ("ALRM", libc::SIGALRM),     ("TERM", libc::SIGTERM), ("CHLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT), ("STOP", libc::SIGSTOP),     ("TSTP", libc::SIGTSTP), ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU), ("URG", libc::SIGURG),       ("XCPU", libc::SIGXCPU), ("XFSZ", libc::SIGXFSZ),
-    ("PROF", libc::SIGPROF), ("VTALRM", libc::SIGVTALRM), ("IO", libc::SIGIO),     ("WINCH", libc::SIGWINCH),
-    ("SYS", libc::SIGSYS),
+const NAMES: &[([u8; 6], i32)] = &[
+    (*b"HUP   ", libc::SIGHUP),       (*b"INT   ", libc::SIGINT),       (*b"QUIT  ", libc::SIGQUIT),
+    (*b"ILL   ", libc::SIGILL),       (*b"TRAP  ", libc::SIGTRAP),      (*b"ABRT  ", libc::SIGABRT),
+    (*b"BUS   ", libc::SIGBUS),       (*b"FPE   ", libc::SIGFPE),       (*b"KILL  ", libc::SIGKILL),
+    (*b"USR1  ", libc::SIGUSR1),      (*b"SEGV  ", libc::SIGSEGV),      (*b"USR2  ", libc::SIGUSR2),
+    (*b"PIPE  ", libc::SIGPIPE),      (*b"ALRM  ", libc::SIGALRM),      (*b"TERM  ", libc::SIGTERM),
+    (*b"CHLD  ", libc::SIGCHLD),      (*b"CONT  ", libc::SIGCONT),      (*b"STOP  ", libc::SIGSTOP),
+    (*b"TSTP  ", libc::SIGTSTP),      (*b"TTIN  ", libc::SIGTTIN),      (*b"TTOU  ", libc::SIGTTOU),
+    (*b"URG   ", libc::SIGURG),       (*b"XCPU  ", libc::SIGXCPU),      (*b"XFSZ  ", libc::SIGXFSZ),
+    (*b"PROF  ", libc::SIGPROF),      (*b"VTALRM", libc::SIGVTALRM),    (*b"IO    ", libc::SIGIO),
+    (*b"WINCH ", libc::SIGWINCH),     (*b"SYS   ", libc::SIGSYS),
 ];
 
 impl Signal {
@@ -52,11 +55,20 @@ impl Signal {
     /// The signal with this name, with or without `SIG`, in either case: `"HUP"`, `"SIGHUP"`, `"hup"`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Signal> {
-        let bare = match name.split_at_checked(3) {
-            Some((prefix, bare)) if prefix.eq_ignore_ascii_case("SIG") => bare,
+        Signal::named(name.as_bytes())
+    }
+
+    /// The same, for what need not be UTF-8.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Signal> {
+        let bare = match name {
+            [b'S' | b's', b'I' | b'i', b'G' | b'g', bare @ ..] => bare,
             _ => name,
         };
-        NAMES.iter().find(|(text, _)| text.eq_ignore_ascii_case(bare)).map(|(_, number)| Signal(*number))
+        let in_capitals = || bare.iter().map(u8::to_ascii_uppercase);
+        let found = NAMES.iter().find(|(text, _)| in_capitals().eq(text.trim_ascii_end().iter().copied()));
+        found.map(|(_, number)| Signal(*number))
     }
 
     /// Its number, as `kill(2)` takes it.
@@ -69,7 +81,7 @@ impl Signal {
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.iter().find(|(_, number)| *number == self.0) {
-            Some((name, _)) => f.write_str(name),
+            Some((name, _)) => f.write_str(core::str::from_utf8(name.trim_ascii_end()).unwrap_or_default()),
             None => fmt::Debug::fmt(&self.0, f),
         }
     }
