@@ -27,7 +27,7 @@ pub(crate) mod exit {
     pub(crate) const STATUS_UNKNOWN: u8 = 4;
 }
 
-const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 One process owns a name: flock(2) on a PID file.
 pidflock run [-w | -t SECONDS] [-m MODE] PIDFILE COMMAND [ARG...]
     lock PIDFILE, write the PID into it, and become COMMAND: the name is taken
@@ -53,60 +53,65 @@ file; 75 held by another; 126, 127 COMMAND cannot be run, else its own.
 status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.
 ";
 
-/// Why a subcommand ends without having done its work.
-pub(crate) enum Failure {
-    /// It was called wrongly: what is wrong, and the word that is.
-    Usage(&'static str, &'static [u8]),
-    /// An operation on this file failed.
-    At(&'static CStr, Error),
-    /// The help was asked for.
-    Help,
-}
+/// What a subcommand ends with: an exit code, in `Err` if it ends early, what there is to say having been said.
+pub(crate) type Ended<T> = Result<T, u8>;
+
+type Subcommand = fn(Words) -> Ended<u8>;
+
+#[rustfmt::skip]
+const SUBCOMMANDS: &[(&[u8], Subcommand)] = &[
+    (b"run", run::run), (b"status", status::status), (b"signal", stop::signal), (b"stop", stop::stop),
+    (b"wait", stop::wait), (b"-h", help), (b"--help", help), (b"-V", version), (b"--version", version),
+];
 
 /// Runs the subcommand that the arguments name, and returns the exit code.
 pub(crate) fn main(mut arguments: Arguments) -> u8 {
     arguments.next(); // the name of the command
-    let subcommand = arguments.next().map_or(&b""[..], CStr::to_bytes);
-    let words = Words::new(arguments);
-    let done = match subcommand {
-        b"run" => run::run(words),
-        b"status" => status::status(words),
-        b"signal" => stop::signal(words),
-        b"stop" => stop::stop(words),
-        b"wait" => stop::wait(words),
-        b"-h" | b"--help" => Err(Failure::Help),
-        b"-V" | b"--version" => print(concat!("pidflock ", env!("CARGO_PKG_VERSION"), "\n")),
-        b"" => Err(Failure::Usage("a subcommand is missing", b"")),
-        word => Err(Failure::Usage("no such subcommand", word)),
+    let word = arguments.next().map_or(&b""[..], CStr::to_bytes);
+    let Some((_, subcommand)) = SUBCOMMANDS.iter().find(|(name, _)| *name == word) else {
+        return misused(if word.is_empty() { "a subcommand is missing" } else { "no such subcommand" }, word);
     };
-    match done {
-        Ok(code) => code,
-        Err(failure) => fail(failure),
+    match subcommand(Words::new(arguments)) {
+        Ok(code) | Err(code) => code,
     }
 }
 
-fn fail(failure: Failure) -> u8 {
-    match failure {
-        Failure::Usage(reason, word) => {
-            let mut line = Line::new();
-            line.text(reason);
-            if !word.is_empty() {
-                line.text(": ").bytes(word);
-            }
-            line.text("; try 'pidflock --help'").complain();
-            exit::USAGE
-        }
-        Failure::At(file, error) => {
-            Line::about(file).error(error).complain();
-            match error {
-                Error::AlreadyLocked { .. } => exit::HELD,
-                Error::InvalidPath => exit::USAGE,
-                Error::Sys { call: Call::Exec, errno: Errno::NotFound } => exit::NO_COMMAND,
-                Error::Sys { call: Call::Exec, .. } => exit::CANNOT_EXECUTE,
-                _ => exit::SYSTEM,
-            }
-        }
-        Failure::Help => print(HELP).unwrap_or_else(fail),
+/// Says that the command was called wrongly: what is wrong, and the word that is, if there is one.
+pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
+    let mut line = Line::new();
+    line.text(reason);
+    if !word.is_empty() {
+        line.text(": ").bytes(word);
+    }
+    line.text("; try 'pidflock --help'").complain();
+    exit::USAGE
+}
+
+/// Says that an operation on this file failed.
+pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
+    Line::about(file).error(error).complain();
+    match error {
+        Error::AlreadyLocked { .. } => exit::HELD,
+        Error::InvalidPath => exit::USAGE,
+        Error::Sys { call: Call::Exec, errno: Errno::NotFound } => exit::NO_COMMAND,
+        Error::Sys { call: Call::Exec, .. } => exit::CANNOT_EXECUTE,
+        _ => exit::SYSTEM,
+    }
+}
+
+fn help(_: Words) -> Ended<u8> {
+    Err(print(HELP))
+}
+
+fn version(_: Words) -> Ended<u8> {
+    Err(print(concat!("pidflock ", env!("CARGO_PKG_VERSION"), "\n")))
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> u8 {
+    match line::send(Stream::OUT, text.as_bytes()) {
+        Ok(()) => exit::OK,
+        Err(error) => failed(c"standard output", error),
     }
 }
 
@@ -124,10 +129,4 @@ pub(crate) fn announce(pidfile: &CStr) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Prints to standard output.
-pub(crate) fn print(text: &str) -> Result<u8, Failure> {
-    line::send(Stream::OUT, text.as_bytes()).map_err(|error| Failure::At(c"standard output", error))?;
-    Ok(exit::OK)
 }

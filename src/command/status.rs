@@ -1,11 +1,11 @@
 //! `pidflock status`: who holds it, with the exit codes of an LSB init script.
 
-use super::{Failure, Line, Words, exit};
+use super::{Ended, Line, Words, exit};
 use pidflock::{State, command::Stream};
 
 /// Prints the holder's PID to standard output, and all other answers to standard error.
-pub(crate) fn status(mut words: Words) -> Result<u8, Failure> {
-    words.option("", "")?;
+pub(crate) fn status(mut words: Words) -> Ended<u8> {
+    words.option(b"", b"")?;
     let pidfile = words.only_pidfile()?;
     let mut line = Line::about(pidfile);
     let code = match pidflock::probe(pidfile) {

@@ -1,6 +1,6 @@
 //! `pidflock signal`, `stop` and `wait`: what is done to a holder from outside.
 
-use super::{Failure, Words, exit, words};
+use super::{Ended, Words, exit, failed, words};
 use core::time::Duration;
 use pidflock::{Error, Holder, Signal, Wait};
 
@@ -8,21 +8,21 @@ use pidflock::{Error, Holder, Signal, Wait};
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Sends a signal to the holder.
-pub(crate) fn signal(mut words: Words) -> Result<u8, Failure> {
+pub(crate) fn signal(mut words: Words) -> Ended<u8> {
     let mut signal = Signal::TERM;
-    while let Some((_, value)) = words.option("", "s")? {
+    while let Some((_, value)) = words.option(b"", b"s")? {
         signal = words::signal(value)?;
     }
     let pidfile = words.only_pidfile()?;
-    pidflock::signal(pidfile, signal).map_err(|error| Failure::At(pidfile, error))?;
+    pidflock::signal(pidfile, signal).map_err(|error| failed(pidfile, error))?;
     Ok(exit::OK)
 }
 
 /// Signals the holder and waits for the lock. A successor that takes the name meanwhile is not signalled, and not waited
 /// for; a name that nobody holds is stopped already.
-pub(crate) fn stop(mut words: Words) -> Result<u8, Failure> {
+pub(crate) fn stop(mut words: Words) -> Ended<u8> {
     let (mut signal, mut time, mut kill) = (Signal::TERM, STOP_WAIT, false);
-    while let Some((letter, value)) = words.option("k", "st")? {
+    while let Some((letter, value)) = words.option(b"k", b"st")? {
         match letter {
             b'k' => kill = true,
             b't' => time = words::seconds(value)?,
@@ -30,7 +30,7 @@ pub(crate) fn stop(mut words: Words) -> Result<u8, Failure> {
         }
     }
     let pidfile = words.only_pidfile()?;
-    let at = |error| Failure::At(pidfile, error);
+    let at = |error| failed(pidfile, error);
     let holder = match Holder::find(pidfile) {
         Err(Error::NotLocked) => return Ok(exit::OK),
         result => result.map_err(at)?,
@@ -52,13 +52,13 @@ fn signal_and_wait(holder: &Holder, signal: Signal, time: Duration) -> Result<()
 }
 
 /// Waits until nobody holds it.
-pub(crate) fn wait(mut words: Words) -> Result<u8, Failure> {
+pub(crate) fn wait(mut words: Words) -> Ended<u8> {
     let mut wait = Wait::Forever;
-    while let Some((_, value)) = words.option("", "t")? {
+    while let Some((_, value)) = words.option(b"", b"t")? {
         wait = Wait::For(words::seconds(value)?);
     }
     let pidfile = words.only_pidfile()?;
-    let at = |error| Failure::At(pidfile, error);
+    let at = |error| failed(pidfile, error);
     super::announce(pidfile).map_err(at)?;
     pidflock::wait_released(pidfile, wait).map_err(at)?;
     Ok(exit::OK)
