@@ -4,7 +4,7 @@ use crate::{
     error::Error,
     fd::BorrowedFd,
     options::Wait,
-    place::{self, Place, TURNS},
+    place::{self, Place},
     process::Process,
     sys::{self, Kind, Status},
 };
@@ -22,6 +22,10 @@ const LOOKS_AT_NOBODY: u32 = 6;
 /// The same while somebody has a shared lock, for 0.1 s: nobody *holds* the name, and to give up would be wrong. A
 /// prober lets go within microseconds, unless it loses its processor meanwhile, to other probers perhaps.
 const LOOKS_AT_SHARED: u32 = 40;
+
+/// How often in a row a file may vanish between two calls before we give up. Each time, somebody else has acquired and
+/// released the name in between, so that even two such turns are rare.
+const TURNS: u32 = 100;
 
 /// How long we go on trying, and how far we have come.
 pub(crate) struct Patience {
@@ -51,28 +55,28 @@ impl Patience {
         Ok(Patience { until, looks: 0, turns: 0 })
     }
 
-    /// The file vanished under us, so that the name has to be opened again.
-    pub(crate) fn turn(&mut self) -> Result<(), Error> {
-        self.turns += 1;
-        if self.turns < TURNS { Ok(()) } else { Err(Error::Replaced) }
-    }
-
-    /// Opens the file, once no lease of another process keeps us from that. There is no descriptor yet to sleep on.
-    pub(crate) fn open<T>(&mut self, open: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
-        loop {
-            let opened = open();
-            let left = match self.until {
-                _ if !matches!(opened, Err(Error::AlreadyLocked { .. })) => 0,
-                Until::Sure if self.looks >= LOOKS_AT_NOBODY => 0,
-                Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
-                _ => u64::MAX,
-            };
-            if left == 0 {
-                return opened;
+    /// Returns when steps 3 to 5, which have failed with this error, may be tried again; or the error, if they may not.
+    pub(crate) fn again(&mut self, error: Error) -> Result<(), Error> {
+        let left = match error {
+            Error::Replaced if self.turns + 1 < TURNS => {
+                self.turns += 1;
+                return Ok(());
             }
-            sys::sleep(left.min(self.pause(MOST_DOUBLINGS_WAITING)));
-            self.looks = self.looks.saturating_add(1);
+            // A lease has kept us from opening the file, so that there is no descriptor to sleep on.
+            Error::AlreadyLocked { holder: None } => match self.until {
+                Until::Sure if self.looks < LOOKS_AT_NOBODY => u64::MAX,
+                Until::Sure => 0,
+                Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
+                Until::Released => u64::MAX,
+            },
+            _ => 0,
+        };
+        if left == 0 {
+            return Err(error);
         }
+        sys::sleep(left.min(self.pause(MOST_DOUBLINGS_WAITING)));
+        self.looks = self.looks.saturating_add(1);
+        Ok(())
     }
 
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
@@ -117,8 +121,8 @@ impl Patience {
     }
 }
 
-/// Steps 4 and 5, for either kind of lock: locks the file, and returns its status if the name still leads to it. If the
-/// name does not, the file is to be opened again, lock or no lock: it was removed or replaced after we opened it.
+/// Steps 4 and 5, for either kind of lock: locks the file, and returns its status. `Replaced` if the name does not lead
+/// to it, lock or no lock: then it was removed or replaced after we opened it, and the name is to be opened again.
 ///
 /// A shared lock is only a question. It is let go at once, so that starters are kept waiting for an instant at most.
 pub(crate) fn contend(
@@ -126,7 +130,7 @@ pub(crate) fn contend(
     file: BorrowedFd<'_>,
     kind: Kind,
     patience: &mut Patience,
-) -> Result<Option<Status>, Error> {
+) -> Result<Status, Error> {
     loop {
         let locked = match kind {
             Kind::Exclusive => sys::try_lock(file, kind)?,
@@ -134,7 +138,7 @@ pub(crate) fn contend(
         };
         // Looked at in both cases: who has lost to a holder that is leaving must move on to the next file.
         let status = place.identify(file)?;
-        if locked || status.is_none() {
+        if locked {
             return Ok(status);
         }
         patience.look(file, kind)?;

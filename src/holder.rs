@@ -65,9 +65,9 @@ pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
 /// [`Error::AlreadyLocked`] while another process has a lease on the file, as [`PidLock::acquire`](crate::PidLock::acquire)
 /// says; [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
 pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
-    let Some(place) = directory(path.bytes(Seal))? else { return Ok(None) };
-    let Some(file) = place.open_existing(sys::READ)? else { return Ok(None) };
-    if sys::fstat(file.as_fd())?.regular { place::claim(file.as_fd()) } else { Err(Error::NotAPidFile) }
+    let Some(place) = found(Place::open(path.bytes(Seal), false))? else { return Ok(None) };
+    let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(None) };
+    if sys::fstat(file.as_fd())?.is_regular() { place::claim(file.as_fd()) } else { Err(Error::NotAPidFile) }
 }
 
 /// Who holds the name. Never creates, writes or removes anything.
@@ -99,8 +99,10 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds; and between two looks `nanosleep`.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
     match ask(path.bytes(Seal), Wait::Never) {
-        Err(Error::AlreadyLocked { holder }) => Ok(State::Held { holder }), // by a lease: it cannot be opened
-        asked => Ok(asked?.map_or(State::Absent, |(.., state)| state)),
+        Ok(None) => Ok(State::Absent),
+        Ok(Some(file)) => Ok(State::Free { stale: place::claim(file.as_fd())? }),
+        Err(Error::AlreadyLocked { holder }) => Ok(State::Held { holder }),
+        Err(error) => Err(error),
     }
 }
 
@@ -115,10 +117,7 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 /// # Platform-specific behavior
 /// Calls those of [`probe`]. [`Wait::Forever`] sleeps in `flock`, [`Wait::For`] in `ppoll` or `nanosleep`.
 pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
-    match ask(path.bytes(Seal), wait)? {
-        Some((.., State::Held { holder })) => Err(Error::AlreadyLocked { holder }),
-        _ => Ok(()),
-    }
+    ask(path.bytes(Seal), wait).map(drop)
 }
 
 /// Sends a signal to the process that holds the name, or to nobody: [`Holder::find`] and [`Holder::signal`] in one.
@@ -181,11 +180,15 @@ impl Holder {
     /// # Platform-specific behavior
     /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
-        let Some((place, file, State::Held { holder })) = ask(path.bytes(Seal), Wait::Never)? else {
-            return Err(Error::NotLocked);
+        let path = path.bytes(Seal);
+        let pid = match ask(path, Wait::Never) {
+            Err(Error::AlreadyLocked { holder: Some(pid) }) => pid,
+            result => return Err(result.err().unwrap_or(Error::NotLocked)),
         };
-        let unnamed = Error::AlreadyLocked { holder: None };
-        let process = Process::find(holder.ok_or(unnamed)?)?.ok_or(unnamed)?;
+        // The file may be another by now. Whatever is done to this process, it is compared with the file first.
+        let place = found(Place::open(path, false))?.ok_or(Error::NotLocked)?;
+        let file = found(place.open_existing(sys::READ))?.ok_or(Error::NotLocked)?;
+        let process = Process::find(pid)?.ok_or(Error::AlreadyLocked { holder: None })?;
         Ok(Holder { place, file, process })
     }
 
@@ -251,42 +254,39 @@ impl Holder {
         if contention::is_free(self.file.as_fd())? || place::claim(self.file.as_fd())? != Some(self.pid()) {
             return Err(Error::NotLocked);
         }
-        let status = self.place.identify(self.file.as_fd())?.ok_or(Error::Replaced)?;
+        let status = self.place.identify(self.file.as_fd())?;
         if status.links > 1 {
             return Err(Error::NotAPidFile); // another name of another's file
         }
         let seen = self.process.holding(status.id)?;
         let owns = seen.is_some_and(|(owner, _)| owner == status.owner);
-        if status.world_writable || !(owns || status.owner == 0 || status.owner == sys::geteuid()) {
+        if status.is_world_writable() || !(owns || status.owner == 0 || status.owner == sys::geteuid()) {
             return Err(Error::Untrusted);
         }
         if seen.is_some_and(|(_, locked)| !locked) { Err(Error::AlreadyLocked { holder: None }) } else { Ok(()) }
     }
 }
 
-/// The place of the path, if there is such a directory.
-fn directory(path: &[u8]) -> Result<Option<Place>, Error> {
-    match Place::open(path, false) {
+/// What was found, if there is such a file or directory.
+fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
         Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
         result => result.map(Some),
     }
 }
 
-/// Opens the file at the path, if there is one, and waits for it to be free.
-fn ask(path: &[u8], wait: Wait) -> Result<Option<(Place, OwnedFd, State)>, Error> {
+/// The file at the path, if there is one, as soon as nobody holds it.
+fn ask(path: &[u8], wait: Wait) -> Result<Option<OwnedFd>, Error> {
     let mut patience = Patience::new(wait)?;
-    let Some(place) = directory(path)? else { return Ok(None) };
+    let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
     loop {
-        let Some(file) = patience.open(|| place.open_existing(sys::READ))? else { return Ok(None) };
-        let state = match contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience) {
-            Ok(Some(_)) => State::Free { stale: place::claim(file.as_fd())? },
-            Ok(None) => {
-                patience.turn()?;
-                continue;
-            }
-            Err(Error::AlreadyLocked { holder }) => State::Held { holder },
-            Err(error) => return Err(error),
-        };
-        return Ok(Some((place, file, state)));
+        let free = place.open_existing(sys::READ).and_then(|file| {
+            contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience)?;
+            Ok(file)
+        });
+        match found(free) {
+            Err(error) => patience.again(error)?,
+            result => return result,
+        }
     }
 }

@@ -14,14 +14,11 @@ use crate::{
     error::{Call, Errno, Error},
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
     path::Seal,
-    pid::Pid,
+    pid::{Pid, STAMP_ROOM},
     place::{self, Place},
     sys::{self, FileId, Kind, Status},
 };
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
-
-/// The longest content that a stamp writes over in one go, in bytes. Our own is at most 11 long.
-const OVERWRITE_MOST: usize = 32;
 
 /// A name that this process owns, until the value is released or dropped, or the process dies.
 ///
@@ -130,23 +127,12 @@ impl PidLock {
         let mut patience = Patience::new(options.wait)?;
         let place = Place::open(path, options.create_parents)?; // 1, 2
         loop {
-            let (file, created) = patience.open(|| place.open_or_create(options.mode))?; // 3
-            match lock(&place, file.as_fd(), &mut patience) {
-                Ok(Some(status)) => {
-                    let remove = created || options.remove_on_release;
-                    return PidLock::take(file, place, status, options, Some(remove));
+            match open_and_lock(&place, options.mode, &mut patience) {
+                Ok((file, created, status)) => {
+                    return PidLock::take(file, place, status, options, Some(created || options.remove_on_release));
                 }
-                Ok(None) => {} // removed or replaced between open and lock
-                Err(error) => {
-                    if created {
-                        place.withdraw(file.as_fd());
-                    } else if !matches!(error, Error::AlreadyLocked { .. }) {
-                        let _the_first_error_counts = sys::unlock(file.as_fd()); // a sibling before its exec has a copy
-                    }
-                    return Err(error);
-                }
+                Err(error) => patience.again(error)?,
             }
-            patience.turn()?;
         }
     }
 
@@ -189,13 +175,14 @@ impl PidLock {
     }
 
     fn adopt_at(fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
-        let found = Place::open(path, false).and_then(|place| Ok((place.identify(fd.as_fd())?, place)));
-        let checked = match (found, sys::is_read_write(fd.as_fd())) {
-            (Ok((Some(_), place)), Ok(true)) => Ok(place),
-            (Ok((Some(_), _)), Ok(false)) => Err(Error::Sys { call: Call::Fcntl, errno: Errno::Invalid }),
-            (Ok((None, _)), _) => Err(Error::Replaced),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        };
+        let checked = Place::open(path, false).and_then(|place| {
+            place.identify(fd.as_fd())?;
+            if sys::is_read_write(fd.as_fd())? {
+                Ok(place)
+            } else {
+                Err(Error::Sys { call: Call::Fcntl, errno: Errno::Invalid })
+            }
+        });
         let place = match checked {
             Ok(place) => place,
             Err(error) => {
@@ -343,9 +330,9 @@ impl PidLock {
     fn stamp(&self, size: u64) -> Result<(), Error> {
         let file = self.as_fd();
         let pid = Pid::new(sys::getpid()).ok_or(Error::Sys { call: Call::Getpid, errno: Errno::NoProcess })?;
-        let (text, length) = pid.stamp::<OVERWRITE_MOST>();
+        let (text, length) = pid.stamp();
         let mut old = usize::try_from(size).unwrap_or(usize::MAX);
-        if old > OVERWRITE_MOST {
+        if old > STAMP_ROOM {
             sys::truncate(file, 0)?;
             old = 0;
         }
@@ -360,11 +347,12 @@ impl PidLock {
     /// What release and drop do.
     fn let_go(&mut self) -> Result<(), Error> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        if sys::getpid() != self.stamped.load(Relaxed) {
+        let pid = sys::getpid();
+        if pid != self.stamped.load(Relaxed) {
             return Ok(()); // a forked child: LOCK_UN would free its parent's lock
         }
         let ours = match place::claim(file.as_fd())? {
-            Some(claim) => claim == self.pid(), // or a child took over
+            Some(claim) => claim.get() == pid, // or a child took over
             // Perhaps a child took over and let go already: then another may have the lock by now.
             None => sys::try_lock(file.as_fd(), Kind::Exclusive)?,
         };
@@ -404,20 +392,37 @@ impl AsRawFd for PidLock {
     }
 }
 
-/// Steps 4 and 5: the status of the file if it is locked, ours by name, and without a second link.
-fn lock(place: &Place, file: BorrowedFd<'_>, patience: &mut Patience) -> Result<Option<Status>, Error> {
+/// Steps 3 to 5: the locked file, whether we made it, and its status; `Replaced` if it is to be done again.
+fn open_and_lock(place: &Place, mode: u16, patience: &mut Patience) -> Result<(OwnedFd, bool, Status), Error> {
+    let (file, created) = place.open_or_create(mode)?;
+    match lock(place, file.as_fd(), patience) {
+        Ok(status) => Ok((file, created, status)),
+        Err(error) => {
+            if created {
+                place.withdraw(file.as_fd());
+            } else if !matches!(error, Error::AlreadyLocked { .. }) {
+                let _the_first_error_counts = sys::unlock(file.as_fd()); // a sibling before its exec has a copy
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Steps 4 and 5: the status of the file, which is locked, ours by name, and without a second link.
+fn lock(place: &Place, file: BorrowedFd<'_>, patience: &mut Patience) -> Result<Status, Error> {
     match contention::contend(place, file, Kind::Exclusive, patience)? {
-        Some(status) if status.links > 1 => Err(Error::NotAPidFile), // a stamp would be written under the other name, too
-        result => Ok(result),
+        status if status.links > 1 => Err(Error::NotAPidFile), // a stamp would be written under the other name, too
+        status => Ok(status),
     }
 }
 
 /// Steps 4 and 5 on a file that should be locked already: then it stays so.
 fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Status, Error> {
-    lock(place, file, &mut Patience::new(Wait::Never)?)?.ok_or(Error::Replaced)
+    lock(place, file, &mut Patience::new(Wait::Never)?)
 }
 
 /// Writes all of it at the head of the file, or leaves the file empty if it can only write a part.
+#[inline(never)] // smaller by 80 bytes
 fn write_whole(file: BorrowedFd<'_>, text: &[u8]) -> Result<(), Error> {
     let mut done = 0;
     while let Some(rest) = text.get(done..).filter(|rest| !rest.is_empty()) {

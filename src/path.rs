@@ -1,57 +1,36 @@
 //! A path as bytes, cut into directory and name; what is refused. Pure.
 
-use crate::Error;
+use crate::{Error, sys};
 use core::ffi::CStr;
 
 /// The longest path, in bytes: `PATH_MAX` of Linux, less the NUL that ends it.
-const PATH_MOST: usize = 4095;
+pub(crate) const PATH_MOST: usize = 4095;
 
 /// The longest name, in bytes: `NAME_MAX` on every system that we know.
-const NAME_MOST: usize = 255;
-
-/// Bytes that end in a NUL and hold no other: what the kernel takes for a string. The last byte is never written.
-#[derive(Debug)]
-pub(crate) struct Text<const N: usize>([u8; N]);
-
-/// A directory, with room for the longest path.
-pub(crate) type Directory = Text<{ PATH_MOST + 1 }>;
-
-/// The name of a file in its directory.
-pub(crate) type Name = Text<{ NAME_MOST + 1 }>;
-
-impl<const N: usize> Text<N> {
-    pub(crate) const EMPTY: Text<N> = Text([0; N]);
-
-    /// Becomes this text. Refuses what is too long, and a NUL. In place, since it may be most of the stack that an operation
-    /// needs.
-    pub(crate) fn set(&mut self, text: &[u8]) -> Result<&CStr, Error> {
-        if text.len() >= N || text.iter().any(|byte| matches!(byte, 0)) {
-            return Err(Error::InvalidPath);
-        }
-        for (to, from) in self.0.iter_mut().zip(text) {
-            *to = *from;
-        }
-        Ok(self.as_c_str())
-    }
-
-    pub(crate) fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0).unwrap_or_default() // the last byte is always a NUL
-    }
-}
+pub(crate) const NAME_MOST: usize = 255;
 
 /// The directory of a path, up to and with its last slash, or empty; and the name after it.
-pub(crate) fn cut(path: &[u8]) -> Result<(&[u8], Name), Error> {
-    if path.len() > PATH_MOST {
-        return Err(Error::InvalidPath);
-    }
+pub(crate) fn cut(path: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    if matches!(name, b"" | b"." | b"..") {
+    if path.len() > PATH_MOST || matches!(name, b"" | b"." | b"..") {
         return Err(Error::InvalidPath);
     }
-    let directory = path.get(..path.len().saturating_sub(name.len())).unwrap_or_default();
-    let mut text = Name::EMPTY;
-    text.set(name)?;
-    Ok((directory, text))
+    Ok((path.get(..path.len() - name.len()).unwrap_or_default(), name))
+}
+
+/// Makes of the text what the kernel takes for a string: a NUL at its end, and none inside. In a buffer of the caller, whose
+/// last byte is a NUL already: it may be most of the stack that an operation needs.
+pub(crate) fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> Result<&'b CStr, Error> {
+    if text.len() >= buffer.len() || text.iter().any(|byte| matches!(byte, 0)) {
+        return Err(Error::InvalidPath);
+    }
+    for (to, from) in buffer.iter_mut().zip(text) {
+        *to = *from;
+    }
+    for end in buffer.iter_mut().skip(text.len()).take(1) {
+        *end = 0;
+    }
+    Ok(sys::c_str(buffer))
 }
 
 /// A path: anything that is bytes, owned or borrowed.

@@ -1,14 +1,14 @@
 //! `Pid`: a number that can name one process, and its text. Pure.
 
-use core::{fmt, num::NonZeroI32};
+use core::{fmt, iter::successors, num::NonZeroI32};
 
-/// The longest text of a stamp: ten digits and a newline.
-pub(crate) const STAMP_MAX: usize = 11;
+/// The longest content that a stamp writes over in one go, in bytes. Its own text is ten digits and a newline at most.
+pub(crate) const STAMP_ROOM: usize = 32;
 
 /// How much of a file is read for a claim, in bytes.
 pub(crate) const CLAIM_MAX: usize = 64;
 
-const _: () = assert!(i32::MAX.ilog10() as usize + 1 + 1 == STAMP_MAX);
+const _: () = assert!(i32::MAX.ilog10() as usize + 1 < STAMP_ROOM);
 
 /// The ID of one process: 1..=2147483647.
 ///
@@ -77,16 +77,14 @@ impl Pid {
     }
 
     /// What a stamp writes: the digits and a newline, then more newlines to the end of the buffer. Also its length.
-    pub(crate) fn stamp<const N: usize>(self) -> ([u8; N], usize) {
-        const { assert!(N >= STAMP_MAX) }
-        let mut text = [b'\n'; N];
-        let mut rest = self.as_u32();
-        let digits = rest.checked_ilog10().unwrap_or(0) as usize + 1;
-        for byte in text.iter_mut().take(digits).rev() {
+    pub(crate) fn stamp(self) -> ([u8; STAMP_ROOM], usize) {
+        let mut text = [b'\n'; STAMP_ROOM];
+        let digits = successors(Some(self.as_u32()), |rest| Some(rest / 10)).take_while(|rest| *rest > 0);
+        let length = digits.clone().count();
+        for (byte, rest) in text.iter_mut().take(length).rev().zip(digits) {
             *byte = b'0' + (rest % 10) as u8;
-            rest /= 10;
         }
-        (text, digits + 1)
+        (text, length + 1)
     }
 }
 

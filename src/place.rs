@@ -3,58 +3,62 @@
 use crate::{
     error::{Errno, Error},
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    path::{self, Directory, Name},
+    path::{self, NAME_MOST, PATH_MOST},
     pid::{CLAIM_MAX, Pid},
     sys::{self, FileId, Kind, Status},
 };
-
-/// How often in a row a file may vanish between two calls before we give up. Each time, somebody else has acquired and
-/// released the name in between, so that even two such turns are rare.
-pub(crate) const TURNS: u32 = 100;
+use core::ffi::CStr;
 
 /// An open directory and a name in it. `chdir`, `chroot` and a renamed parent do not change which file is meant.
 #[derive(Debug)]
 pub(crate) struct Place {
     directory: OwnedFd,
-    name: Name,
+    /// Ends in a NUL.
+    name: [u8; NAME_MOST + 1],
 }
 
 impl Place {
     /// Steps 1 and 2.
     pub(crate) fn open(path: &[u8], create_parents: bool) -> Result<Place, Error> {
-        let (directory, name) = path::cut(path)?;
+        let (directory, word) = path::cut(path)?;
+        let mut name = [0; NAME_MOST + 1];
+        path::c_string(&mut name, word)?;
         let directory = match open_directory(directory) {
-            Err(error) if create_parents && error.errno() == Some(Errno::NotFound) => make_directory(directory)?,
+            Err(error) if create_parents && error.errno() == Some(Errno::NotFound) => {
+                make_directory(directory)?;
+                open_directory(directory)?
+            }
             result => result?,
         };
         Ok(Place { directory, name })
     }
 
-    /// Step 3: the file, and whether it was not there and we made it.
+    fn name(&self) -> &CStr {
+        sys::c_str(&self.name)
+    }
+
+    /// Step 3: the file, and whether it was not there and we made it; `Replaced` if it was there and is gone.
     pub(crate) fn open_or_create(&self, mode: u16) -> Result<(OwnedFd, bool), Error> {
-        for _ in 0..TURNS {
-            match sys::openat(self.directory.as_fd(), self.name.as_c_str(), sys::CREATE, mode) {
-                Err(error) if error.errno() == Some(Errno::Exists) => {}
-                Ok(file) if file.as_raw_fd() < LOWEST_FD => {
-                    let moved = sys::duplicate(file.as_fd(), LOWEST_FD);
-                    if moved.is_err() {
-                        self.withdraw(file.as_fd());
-                    }
-                    return Ok((moved?, true));
+        match sys::openat(self.directory.as_fd(), self.name(), sys::CREATE, mode) {
+            Err(error) if error.errno() == Some(Errno::Exists) => match self.open_existing(sys::READ_WRITE) {
+                Err(error) if error.errno() == Some(Errno::NotFound) => Err(Error::Replaced),
+                result => Ok((result?, false)),
+            },
+            Ok(file) if file.as_raw_fd() < LOWEST_FD => {
+                let moved = sys::duplicate(file.as_fd(), LOWEST_FD);
+                if moved.is_err() {
+                    self.withdraw(file.as_fd());
                 }
-                result => return Ok((result?, true)),
+                Ok((moved?, true))
             }
-            if let Some(file) = self.open_existing(sys::READ_WRITE)? {
-                return Ok((file, false));
-            } // removed between the two
+            result => Ok((result?, true)),
         }
-        Err(Error::Replaced)
     }
 
     /// Removes a file that a failed acquire has made, unless it is another's by now, and lets go of it. Under a shared lock
     /// nobody can hold it; if not even that is to be had, the file stays, empty.
     pub(crate) fn withdraw(&self, file: BorrowedFd<'_>) {
-        if let (Ok(true), Ok(Some(status))) = (sys::try_lock(file, Kind::Shared), self.identify(file)) {
+        if let (Ok(true), Ok(status)) = (sys::try_lock(file, Kind::Shared), self.identify(file)) {
             if status.size == 0 {
                 let _the_first_error_counts = self.remove(status.id);
             }
@@ -62,33 +66,34 @@ impl Place {
         let _the_first_error_counts = sys::unlock(file); // a sibling before its exec has a copy
     }
 
-    /// The file, if there is one. Opening waits for nobody and follows no link.
-    pub(crate) fn open_existing(&self, flags: i32) -> Result<Option<OwnedFd>, Error> {
-        match sys::openat(self.directory.as_fd(), self.name.as_c_str(), flags, 0) {
-            Ok(file) => above_standard_streams(file).map(Some),
-            Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
-            Err(error) => match sys::fstatat(self.directory.as_fd(), self.name.as_c_str(), false) {
-                // Every kernel has its own numbers for links, sockets and directories: look what it is.
-                Ok(status) if !status.regular => Err(Error::NotAPidFile),
-                // Somebody has a lease on it (fcntl(2), `F_SETLEASE`), and has now been asked to give it up.
-                _ if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }),
-                _ => Err(error),
-            },
+    /// The file. Opening waits for nobody and follows no link.
+    pub(crate) fn open_existing(&self, flags: i32) -> Result<OwnedFd, Error> {
+        match sys::openat(self.directory.as_fd(), self.name(), flags, 0) {
+            Err(error) if error.errno() != Some(Errno::NotFound) => {
+                match sys::fstatat(self.directory.as_fd(), self.name(), false) {
+                    // Every kernel has its own numbers for links, sockets and directories: look what it is.
+                    Ok(status) if !status.is_regular() => Err(Error::NotAPidFile),
+                    // Somebody has a lease on it (fcntl(2), `F_SETLEASE`), and has now been asked to give it up.
+                    _ if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }),
+                    _ => Err(error),
+                }
+            }
+            result => above_standard_streams(result?),
         }
     }
 
-    /// Step 5: the status of an open file, if the name still leads to it; an error if it is no regular file.
-    pub(crate) fn identify(&self, file: BorrowedFd<'_>) -> Result<Option<Status>, Error> {
+    /// Step 5: the status of an open file; `Replaced` if the name does not lead to it, and an error if it is no regular file.
+    pub(crate) fn identify(&self, file: BorrowedFd<'_>) -> Result<Status, Error> {
         let status = sys::fstat(file)?;
-        if !status.regular {
+        if !status.is_regular() {
             return Err(Error::NotAPidFile);
         }
-        Ok(self.names(status.id)?.then_some(status))
+        if self.names(status.id)? { Ok(status) } else { Err(Error::Replaced) }
     }
 
     /// Whether the name leads to this file.
     pub(crate) fn names(&self, file: FileId) -> Result<bool, Error> {
-        match sys::fstatat(self.directory.as_fd(), self.name.as_c_str(), false) {
+        match sys::fstatat(self.directory.as_fd(), self.name(), false) {
             Ok(status) => Ok(status.id == file),
             Err(error) if error.errno() == Some(Errno::NotFound) => Ok(false),
             Err(error) => Err(error),
@@ -103,7 +108,7 @@ impl Place {
         if !self.names(file)? {
             return Ok(()); // another file: not ours
         }
-        match sys::unlinkat(self.directory.as_fd(), self.name.as_c_str()) {
+        match sys::unlinkat(self.directory.as_fd(), self.name()) {
             Err(error) if error.errno() == Some(Errno::NotFound) => Ok(()),
             result => result,
         }
@@ -116,31 +121,25 @@ pub(crate) fn claim(file: BorrowedFd<'_>) -> Result<Option<Pid>, Error> {
     Ok(Pid::parse(sys::read_head(file, &mut buffer)?))
 }
 
-#[inline(never)] // so that its buffer is on the stack only while it is needed, and once
+#[inline(never)] // so that its buffer is on the stack only while it is needed
 fn open_directory(path: &[u8]) -> Result<OwnedFd, Error> {
-    let mut buffer = Directory::EMPTY;
-    let path = buffer.set(if path.is_empty() { b"." } else { path })?;
+    let mut buffer = [0; PATH_MOST + 1];
+    let path = path::c_string(&mut buffer, if path.is_empty() { b"." } else { path })?;
     above_standard_streams(sys::openat(sys::CWD, path, sys::DIRECTORY, 0)?)
 }
 
-/// Goes down the path, as mkdir(1) `-p` does, and makes what is missing: 0755, less the umask.
-fn make_directory(path: &[u8]) -> Result<OwnedFd, Error> {
-    let mut directory = open_directory(if path.starts_with(b"/") { b"/" } else { b"." })?;
-    for component in path.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
-        let mut buffer = Name::EMPTY;
-        let name = buffer.set(component)?;
-        let child = match sys::openat(directory.as_fd(), name, sys::DIRECTORY, 0) {
-            Err(error) if error.errno() == Some(Errno::NotFound) => {
-                match sys::mkdirat(directory.as_fd(), name, 0o755) {
-                    Err(error) if error.errno() != Some(Errno::Exists) => return Err(error),
-                    _ => sys::openat(directory.as_fd(), name, sys::DIRECTORY, 0)?,
-                }
-            }
-            result => result?,
-        };
-        directory = above_standard_streams(child)?;
+/// Makes what is missing of a path, which ends in a slash, as mkdir(1) `-p` does: 0755, less the umask.
+#[inline(never)] // as above
+fn make_directory(path: &[u8]) -> Result<(), Error> {
+    let mut buffer = [0; PATH_MOST + 1];
+    for end in (1..path.len()).filter(|end| path.get(*end) == Some(&b'/')) {
+        let parent = path::c_string(&mut buffer, path.get(..end).unwrap_or_default())?;
+        match sys::mkdirat(sys::CWD, parent, 0o755) {
+            Err(error) if error.errno() != Some(Errno::Exists) => return Err(error),
+            _ => {}
+        }
     }
-    Ok(directory)
+    Ok(())
 }
 
 /// The lowest number for a descriptor of ours. A daemon may be started with 0, 1 and 2 closed, and what it then prints,

@@ -9,7 +9,7 @@ use crate::{
     sys::{self, FileId},
 };
 #[cfg(proc)]
-use crate::{fd::BorrowedFd, path::Text, pid::STAMP_MAX};
+use crate::{fd::BorrowedFd, path, pid::STAMP_ROOM};
 #[cfg(proc)]
 use core::ffi::CStr;
 
@@ -64,9 +64,9 @@ impl Process {
     /// hides either from us.
     #[cfg(proc)]
     pub(crate) fn holding(&self, file: FileId) -> Result<Option<(u32, bool)>, Error> {
-        let (digits, length) = self.pid.stamp::<STAMP_MAX>();
-        let mut name = Text::<STAMP_MAX>::EMPTY;
-        let name = name.set(digits.get(..length - 1).unwrap_or_default())?;
+        let (digits, length) = self.pid.stamp();
+        let mut name = [0; STAMP_ROOM];
+        let name = path::c_string(&mut name, digits.get(..length - 1).unwrap_or_default())?;
         let look = || {
             let proc = sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0)?;
             // Open, it stays with the process when its number is given to another.
@@ -112,38 +112,39 @@ fn exists(pid: Pid) -> bool {
     !matches!(sys::kill(pid.get(), 0), Err(error) if error.errno() == Some(Errno::NoProcess))
 }
 
+/// What `fdinfo` says of an open file with an exclusive lock of flock(2): `lock: 1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0
+/// EOF` (proc_pid_fdinfo(5)). A lock of fcntl(2) is another word.
+#[cfg(proc)]
+const LOCKED: &[u8] = b"FLOCK  ADVISORY  WRITE ";
+
 /// Whether the process of this directory of /proc has an open file that is this one, with an exclusive lock on it:
-/// `fd` leads to the files, and `fdinfo` tells the locks, as in `lock: 1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0 EOF`.
+/// `fdinfo` tells the locks, and `fd` leads to the files. In this order, since a file system that does not answer, or not
+/// us, is then asked only about a file with such a lock.
 #[cfg(proc)]
 fn has_locked(process: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
-    let files = sys::openat(process, c"fd", sys::LISTING, 0)?;
-    let infos = sys::openat(process, c"fdinfo", sys::DIRECTORY, 0)?;
+    let infos = sys::openat(process, c"fdinfo", sys::LISTING, 0)?;
+    let files = sys::openat(process, c"fd", sys::DIRECTORY, 0)?;
     let mut buffer = [0; 1024];
-    let mut found = Ok(false);
     loop {
-        let mut entries = sys::entries(files.as_fd(), &mut buffer)?;
+        let mut entries = sys::entries(infos.as_fd(), &mut buffer)?;
         if entries.is_empty() {
-            return found;
+            return Ok(false);
         }
         while let Some((name, rest)) = next_entry(entries) {
             entries = rest;
-            match sys::fstatat(files.as_fd(), name, true) {
-                Ok(status) if status.id == file => {}
-                // Hidden from us: it may be this one, so that we do not know, unless another entry is.
-                Err(error) if error.errno() == Some(Errno::PermissionDenied) => {
-                    found = Err(error);
-                    continue;
-                }
-                _ => continue, // another file, closed meanwhile, or on a file system that does not answer
-            }
             let info = match sys::openat(infos.as_fd(), name, sys::READ, 0) {
                 Err(error) if error.errno() == Some(Errno::NotFound) => continue, // closed meanwhile
                 result => result?,
             };
             let mut text = [0; 512];
-            let text = sys::read_head(info.as_fd(), &mut text)?;
-            if holds(text, b"FLOCK ") && holds(text, b" WRITE ") {
-                return Ok(true);
+            // The entries `.` and `..` cannot be read.
+            let text = sys::read_head(info.as_fd(), &mut text).unwrap_or_default();
+            if text.windows(LOCKED.len()).any(|window| window == LOCKED) {
+                match sys::fstatat(files.as_fd(), name, true) {
+                    Ok(status) if status.id == file => return Ok(true),
+                    Err(error) if error.errno() == Some(Errno::PermissionDenied) => return Err(error), // may be this one
+                    _ => {}
+                }
             }
         }
     }
@@ -155,9 +156,4 @@ fn next_entry(entries: &[u8]) -> Option<(&CStr, &[u8])> {
     let length = u16::from_ne_bytes([*entries.get(16)?, *entries.get(17)?]);
     let (entry, rest) = entries.split_at_checked(length.into())?;
     Some((CStr::from_bytes_until_nul(entry.get(19..)?).ok()?, rest))
-}
-
-#[cfg(proc)]
-fn holds(text: &[u8], words: &[u8]) -> bool {
-    text.windows(words.len()).any(|window| window == words)
 }

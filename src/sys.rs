@@ -76,6 +76,7 @@ fn again(call: Call, mut f: impl FnMut() -> c_int) -> Result<c_int> {
 }
 
 /// What a call has returned as a longer number: -1, a descriptor, or a length within one of our buffers.
+#[inline(never)] // like `outcome`
 fn int(returned: impl TryInto<c_int>) -> c_int {
     returned.try_into().unwrap_or(c_int::MAX)
 }
@@ -89,6 +90,15 @@ fn length(returned: c_int) -> usize {
 fn owned(returned: c_int) -> OwnedFd {
     // SAFETY: the callers pass on what a call that makes a descriptor has returned to them, once.
     unsafe { OwnedFd::from_raw_fd(returned) }
+}
+
+/// What stands before the first NUL; nothing if the last byte is not one. (`CStr::from_bytes_until_nul` would look for it.)
+pub(crate) fn c_str(bytes: &[u8]) -> &CStr {
+    match bytes {
+        // SAFETY: the last byte is a NUL, so there is a first one within.
+        [.., 0] => unsafe { CStr::from_ptr(bytes.as_ptr().cast()) },
+        _ => c"",
+    }
 }
 
 /// openat(2), close-on-exec. `mode` is used with `CREATE`, and the umask takes away from it.
@@ -180,8 +190,8 @@ pub(crate) struct FileId {
 #[derive(Clone, Copy)]
 pub(crate) struct Status {
     pub(crate) id: FileId,
-    pub(crate) regular: bool,
-    pub(crate) world_writable: bool,
+    /// Its type and its permissions.
+    mode: u32,
     pub(crate) links: u64,
     /// In bytes.
     pub(crate) size: u64,
@@ -200,12 +210,22 @@ fn status(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Status> {
     let stat = unsafe { buffer.assume_init() };
     Ok(Status {
         id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
-        regular: stat.st_mode as u32 & c::S_IFMT as u32 == c::S_IFREG as u32,
-        world_writable: stat.st_mode as u32 & c::S_IWOTH as u32 != 0,
+        mode: stat.st_mode as u32,
         links: stat.st_nlink as u64,
         size: stat.st_size as u64,
         owner: stat.st_uid,
     })
+}
+
+#[allow(clippy::unnecessary_cast, reason = "as above")]
+impl Status {
+    pub(crate) fn is_regular(self) -> bool {
+        self.mode & c::S_IFMT as u32 == c::S_IFREG as u32
+    }
+
+    pub(crate) fn is_world_writable(self) -> bool {
+        self.mode & c::S_IWOTH as u32 != 0
+    }
 }
 
 /// fstat(2).

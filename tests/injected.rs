@@ -457,3 +457,21 @@ fn every_call_of_a_look_from_outside_fails() {
         !acquires(operation) && !waits(operation) && (operation.held || operation.name.starts_with("probe"))
     });
 }
+
+/// Before Linux 5.14, root without CAP_SYS_PTRACE sees the locks of another, but not of which files.
+#[test]
+fn a_locked_file_that_proc_does_not_show_is_not_taken_for_another() {
+    let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        return skip(&reason);
+    }
+    let directory = scratch.directory.to_str().unwrap();
+    let signal = OPERATIONS.iter().find(|operation| operation.name == "signal").unwrap();
+    let (calls, usual) = run(signal, directory, &[]);
+    assert_eq!(usual, FINE);
+    let follows = |call: &Syscall| call.number == libc::SYS_newfstatat && call.int(3) == 0;
+    let asked: Vec<usize> = (0..calls.len()).filter(|index| follows(&calls[*index])).collect();
+    assert_eq!(asked.len(), 1); // about the one file with a lock
+    assert_eq!(run(signal, directory, &[(asked[0], libc::EACCES)]).1, FINE);
+    assert_eq!(run(signal, directory, &[(asked[0], libc::ENOTCONN)]).1, REFUSED);
+}

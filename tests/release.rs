@@ -160,6 +160,10 @@ fn a_forked_child_neither_frees_nor_removes_its_parents_lock() {
             let mut lock = Some(PidLock::options().remove_on_release(!keep).acquire(path).unwrap());
             assert_eq!(fork(|| work(lock.take().unwrap())).wait(), end, "{way}");
             assert_held_by(path, me());
+
+            fs::write(path, "").unwrap(); // by somebody rude: now it does not say whose it is
+            assert_eq!(fork(|| work(lock.take().unwrap())).wait(), end, "{way}");
+            assert!(is_locked(path), "{way}");
             lock.unwrap().release().unwrap();
             assert_eq!(exists(path), keep, "{way}");
         }
