@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TURNS = 100, CLAIM = 64, OVERWRITE = 32, HELD = 1000, INVALID, NOT_A_PID_FILE, REPLACED };
+enum { TURNS = 100, CLAIM = 64, OVERWRITE = 32, HELD = 1000, HELD_BY, INVALID, NOT_A_PID_FILE, REPLACED };
 
 #define READ_WRITE (O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define DIRECTORY (O_PATH | O_DIRECTORY | O_CLOEXEC)
@@ -156,23 +156,38 @@ static int is_free(int fd)
     return lock_file(fd, LOCK_UN) == 0 ? 1 : -1;
 }
 
-/* 1: locked, and the name leads to it; 0: it does not any more; -1: an error. */
-static int contend(const struct lock *lock, int fd, struct stat *status)
+/* How far we have come, as `Patience`. */
+struct patience {
+    unsigned looks, turns;
+};
+
+static void pause_once(struct patience *patience)
 {
-    for (unsigned looks = 0;; looks++) {
+    unsigned doublings = patience->looks < 6 ? patience->looks : 6;
+    struct timespec pause = { .tv_nsec = 48000L << doublings };
+    nanosleep(&pause, NULL);
+    patience->looks++;
+}
+
+/* 0: locked, and the name leads to it; or an error, REPLACED if the name does not. */
+static int contend(const struct lock *lock, int fd, struct stat *status, struct patience *patience)
+{
+    for (;;) {
         int taken = lock_file(fd, LOCK_EX | LOCK_NB);
         if (taken != 0 && taken != EWOULDBLOCK)
-            return -1;
+            return taken;
         int current = identify(lock, fd, status);
         if (current <= 0)
-            return current;
+            return current < 0 ? wrong : (wrong = REPLACED);
         if (taken == 0)
-            return status->st_nlink > 1 ? (wrong = NOT_A_PID_FILE, -1) : 1;
+            return status->st_nlink > 1 ? (wrong = NOT_A_PID_FILE) : 0;
+        patience->turns = 0;
         int shared = is_free(fd) == 1;
-        if ((!shared && has_holder(fd)) || looks >= (shared ? 40u : 6u))
-            return wrong = HELD, -1;
-        struct timespec pause = { .tv_nsec = 48000L << (looks < 6 ? looks : 6) };
-        nanosleep(&pause, NULL);
+        if (!shared && has_holder(fd))
+            return wrong = HELD_BY;
+        if (patience->looks >= (shared ? 40u : 6u))
+            return wrong = HELD;
+        pause_once(patience);
     }
 }
 
@@ -186,39 +201,20 @@ static int open_directory(const char *path, size_t length)
     return above_standard_streams(open_at(AT_FDCWD, length ? text : ".", DIRECTORY, 0));
 }
 
+/* 0, or -1 and `wrong`. */
 static int make_directory(const char *path, size_t length)
 {
-    int directory = open_directory("/", length && *path == '/');
-    for (const char *end = path + length; directory >= 0;) {
-        while (path < end && *path == '/')
-            path++;
-        size_t size = 0;
-        while (path + size < end && path[size] != '/')
-            size++;
-        if (size == 0)
-            break;
-        char name[256];
-        if (size >= sizeof name) {
-            close(directory);
-            return wrong = INVALID, -1;
-        }
-        memcpy(name, path, size);
-        name[size] = 0;
-        path += size;
-        int child = open_at(directory, name, DIRECTORY, 0);
-        if (child < 0 && wrong == ENOENT) {
-            int made;
-            while ((made = mkdirat(directory, name, 0755)) != 0 && errno == EINTR)
-                ;
-            if (made == 0 || errno == EEXIST)
-                child = open_at(directory, name, DIRECTORY, 0);
-            else
-                wrong = errno;
-        }
-        close(directory);
-        directory = above_standard_streams(child);
+    char parent[4096];
+    for (size_t end = 1; end < length; end++) {
+        if (path[end] != '/')
+            continue;
+        memcpy(parent, path, end);
+        parent[end] = 0;
+        while (mkdirat(AT_FDCWD, parent, 0755) != 0 && errno != EEXIST)
+            if (errno != EINTR)
+                return wrong = errno, -1;
     }
-    return directory;
+    return 0;
 }
 
 static int open_place(struct lock *lock, const char *path)
@@ -233,40 +229,36 @@ static int open_place(struct lock *lock, const char *path)
         return wrong = INVALID;
     strcpy(lock->name, name);
     lock->directory = open_directory(path, directory);
-    if (lock->directory < 0 && wrong == ENOENT)
-        lock->directory = make_directory(path, directory);
+    if (lock->directory < 0 && wrong == ENOENT && make_directory(path, directory) == 0)
+        lock->directory = open_directory(path, directory);
     return lock->directory < 0 ? wrong : 0;
 }
 
+/* The file, or -1 and `wrong`; REPLACED if it was there and is gone. */
 static int open_file(const struct lock *lock, int *created)
 {
-    for (int turn = 0; turn < TURNS; turn++) {
-        int fd = open_at(lock->directory, lock->name, READ_WRITE | O_CREAT | O_EXCL, 0644);
-        *created = 1;
-        if (fd >= 0 || wrong != EEXIST)
-            return above_standard_streams(fd);
-        *created = 0;
-        fd = open_at(lock->directory, lock->name, READ_WRITE, 0);
-        if (fd >= 0)
-            return above_standard_streams(fd);
-        if (wrong != ENOENT) {
-            struct stat status;
-            int error = wrong;
-            if (fstatat(lock->directory, lock->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode))
-                error = NOT_A_PID_FILE;
-            return wrong = error, -1;
-        }
-    }
-    return wrong = REPLACED, -1;
+    int fd = open_at(lock->directory, lock->name, READ_WRITE | O_CREAT | O_EXCL, 0644);
+    *created = fd >= 0;
+    if (fd >= 0 || wrong != EEXIST)
+        return fd;
+    fd = open_at(lock->directory, lock->name, READ_WRITE, 0);
+    if (fd >= 0)
+        return above_standard_streams(fd);
+    if (wrong == ENOENT)
+        return wrong = REPLACED, -1;
+    struct stat status;
+    int error = wrong == EWOULDBLOCK ? HELD : wrong;
+    if (fstatat(lock->directory, lock->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode))
+        error = NOT_A_PID_FILE;
+    return wrong = error, -1;
 }
 
 static void withdraw(const struct lock *lock, int fd)
 {
     struct stat status;
-    if (lock_file(fd, LOCK_SH | LOCK_NB) == EWOULDBLOCK)
-        return;
-    if (identify(lock, fd, &status) == 1 && status.st_size == 0)
+    if (lock_file(fd, LOCK_SH | LOCK_NB) == 0 && identify(lock, fd, &status) == 1 && status.st_size == 0)
         remove_name(lock, status.st_dev, status.st_ino);
+    lock_file(fd, LOCK_UN);
 }
 
 static int write_whole(int fd, const char *text, size_t size)
@@ -321,36 +313,58 @@ static int vacate(const struct lock *lock)
     return removed ? removed : emptied ? emptied : unlocked;
 }
 
+/* The locked file, or -1 and `wrong`. */
+static int open_and_lock(const struct lock *lock, int *created, struct stat *status, struct patience *patience)
+{
+    int opened = open_file(lock, created), fd = opened, error = 0;
+    if (opened < 0)
+        return -1;
+    if (opened < 3)
+        while ((fd = fcntl(opened, F_DUPFD_CLOEXEC, 3)) < 0 && errno == EINTR)
+            ;
+    if (fd < 0) {
+        error = errno;
+        fd = opened;
+    } else if (fd != opened)
+        close(opened);
+    if (error == 0)
+        error = contend(lock, fd, status, patience);
+    if (error == 0)
+        return fd;
+    if (*created)
+        withdraw(lock, fd);
+    else if (error != HELD && error != HELD_BY)
+        lock_file(fd, LOCK_UN);
+    close(fd);
+    return wrong = error, -1;
+}
+
 static int acquire(struct lock *lock, const char *path)
 {
+    struct patience patience = { 0 };
+    struct stat status;
+    int created;
     if (open_place(lock, path) != 0)
         return wrong;
-    for (int turn = 0; turn < TURNS; turn++) {
-        struct stat status;
-        int created;
-        if ((lock->file = open_file(lock, &created)) < 0)
+    while ((lock->file = open_and_lock(lock, &created, &status, &patience)) < 0) {
+        if (wrong == REPLACED && patience.turns + 1 < TURNS)
+            patience.turns++;
+        else if (wrong == HELD && patience.looks < 6)
+            pause_once(&patience);
+        else {
+            close(lock->directory);
             return wrong;
-        int locked = contend(lock, lock->file, &status);
-        if (locked == 1) {
-            lock->device = status.st_dev;
-            lock->inode = status.st_ino;
-            int error = stamp(lock, status.st_size);
-            if (error != 0) {
-                vacate(lock);
-                close(lock->file);
-            }
-            return error;
         }
-        if (locked < 0) {
-            int error = wrong;
-            if (created)
-                withdraw(lock, lock->file);
-            close(lock->file);
-            return error;
-        }
-        close(lock->file);
     }
-    return REPLACED;
+    lock->device = status.st_dev;
+    lock->inode = status.st_ino;
+    int error = stamp(lock, status.st_size);
+    if (error != 0) {
+        vacate(lock);
+        close(lock->file);
+        close(lock->directory);
+    }
+    return error;
 }
 
 static int release(struct lock *lock)
