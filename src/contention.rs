@@ -16,10 +16,11 @@ const FIRST_PAUSE: u64 = 48_000;
 const MOST_DOUBLINGS: u32 = 6;
 const MOST_DOUBLINGS_WAITING: u32 = 10;
 
-/// How often we look again, without meaning to wait, at a lock whose holder the file does not name: for 3 ms.
+/// How often we look again, without meaning to wait, at a lock whose holder the file does not name, or at a lease: for 3
+/// ms.
 const LOOKS_AT_NOBODY: u32 = 6;
 
-/// The same while somebody has a shared lock, for 0.1 s: nobody *holds* the name, and to give up would be wrong. A
+/// The same while somebody has a shared lock, also at the end of a wait, for 0.1 s: nobody *holds* the name, and to give up would be wrong. A
 /// prober lets go within microseconds, unless it loses its processor meanwhile, to other probers perhaps.
 const LOOKS_AT_SHARED: u32 = 40;
 
@@ -62,7 +63,7 @@ impl Patience {
                 self.turns += 1;
                 return Ok(());
             }
-            // A lease has kept us from opening the file, so that there is no descriptor to sleep on.
+            // Its holder has yet to stamp. Or a lease has kept us from opening the file: there is nothing to sleep on.
             Error::AlreadyLocked { holder: None } => match self.until {
                 Until::Sure if self.looks < LOOKS_AT_NOBODY => u64::MAX,
                 Until::Sure => 0,
@@ -91,13 +92,8 @@ impl Patience {
         // A claim beside a shared lock is stale. The one of a dead process is, too: its successor has yet to stamp.
         let holder = if shared { None } else { holder(file) };
         let refused = Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) };
-        // Without time to wait, only a shared lock and an unnamed holder are worth another look; and with a deadline,
-        // which is to be kept, only a shared lock, since nobody holds the name.
-        let looks = match self.until {
-            _ if shared => LOOKS_AT_SHARED,
-            Until::Sure if holder.is_none() => LOOKS_AT_NOBODY,
-            _ => 0,
-        };
+        // When the time is over, only a shared lock is worth another look, since nobody holds the name.
+        let looks = if shared { LOOKS_AT_SHARED } else { 0 };
         if left == 0 && self.looks >= looks {
             return Err(refused);
         }
