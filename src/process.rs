@@ -142,12 +142,21 @@ fn has_locked(process: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
             if text.windows(LOCKED.len()).any(|window| window == LOCKED) {
                 match sys::fstatat(files.as_fd(), name, true) {
                     Ok(status) if status.id == file => return Ok(true),
-                    Err(error) if error.errno() == Some(Errno::PermissionDenied) => return Err(error), // may be this one
+                    // Its file system denies it? Then it is not this one, which we have seen. But if /proc does, it may be.
+                    Err(error) if denied(error) => match sys::openat(files.as_fd(), name, sys::LINK, 0) {
+                        Err(error) if denied(error) => return Err(error), // may be this one
+                        _ => {}
+                    },
                     _ => {}
                 }
             }
         }
     }
+}
+
+#[cfg(proc)]
+fn denied(error: Error) -> bool {
+    error.errno() == Some(Errno::PermissionDenied)
 }
 
 /// The name in a `struct linux_dirent64` (getdents64(2)), and the entries after it.

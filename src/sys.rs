@@ -47,6 +47,10 @@ pub(crate) const DIRECTORY: c_int = c::O_RDONLY | c::O_DIRECTORY;
 #[cfg(proc)]
 pub(crate) const LISTING: c_int = c::O_RDONLY | c::O_DIRECTORY;
 
+/// For what a link of /proc leads to, without asking its file system.
+#[cfg(proc)]
+pub(crate) const LINK: c_int = c::O_PATH;
+
 /// For a file that may be anything: not through a symbolic link, not waiting for a FIFO's other end, and no terminal
 /// becomes ours. `O_TRUNC` never: what is in the file is its holder's.
 pub(crate) const READ: c_int = c::O_RDONLY | c::O_NOFOLLOW | c::O_NONBLOCK | c::O_NOCTTY;

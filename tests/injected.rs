@@ -472,6 +472,8 @@ fn a_locked_file_that_proc_does_not_show_is_not_taken_for_another() {
     let follows = |call: &Syscall| call.number == libc::SYS_newfstatat && call.int(3) == 0;
     let asked: Vec<usize> = (0..calls.len()).filter(|index| follows(&calls[*index])).collect();
     assert_eq!(asked.len(), 1); // about the one file with a lock
-    assert_eq!(run(signal, directory, &[(asked[0], libc::EACCES)]).1, FINE);
+    let [stat, open] = [asked[0], asked[0] + 1].map(|index| (index, libc::EACCES));
+    assert_eq!(run(signal, directory, &[stat, open]).1, FINE);
+    assert_eq!(run(signal, directory, &[stat]).1, REFUSED); // the file system of that file hides it, and not /proc
     assert_eq!(run(signal, directory, &[(asked[0], libc::ENOTCONN)]).1, REFUSED);
 }

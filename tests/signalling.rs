@@ -14,6 +14,7 @@ use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, r
 use std::{
     ffi::CString,
     fs,
+    io::{Read, Write},
     os::{
         fd::AsRawFd,
         unix::fs::{OpenOptionsExt, PermissionsExt, chown},
@@ -612,13 +613,61 @@ fn a_holder_is_signalled_although_it_has_something_open_that_cannot_be_looked_at
 
 /// The root of a new file system of a user, and the connection to its server, which never answers.
 fn open_on_fuse(directory: &str, user: u32) -> Option<(fs::File, fs::File)> {
+    let server = mount_fuse(directory, user)?;
+    Some((fs::File::options().read(true).custom_flags(libc::O_PATH).open(directory).unwrap(), server))
+}
+
+fn mount_fuse(directory: &str, user: u32) -> Option<fs::File> {
     let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
     let target = CString::new(directory).unwrap();
     let options = format!("fd={},rootmode=40000,user_id={user},group_id={user}", server.as_raw_fd());
     let options = CString::new(options).unwrap();
     let kind = c"fuse".as_ptr();
     let mounted = unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options.as_ptr().cast()) } == 0;
-    mounted.then(|| (fs::File::options().read(true).custom_flags(libc::O_PATH).open(directory).unwrap(), server))
+    mounted.then_some(server)
+}
+
+/// A file system that a user shows to nobody else answers neither us nor root: it cannot have the file that we have open.
+#[test]
+fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_its_way() {
+    if !is_root() || !sees_others() {
+        return skip("only root may mount, and see what others have open");
+    }
+    let scratch = Scratch::new();
+    let (roots, nobodys, mounted) = (scratch.path("roots"), scratch.path("x.pid"), scratch.path("mounted"));
+    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::create_dir(mounted).unwrap();
+    let told = Pipe::new();
+    let holder = Target::new(0, || {
+        let server = private_mounts().then(|| mount_fuse(mounted, NOBODY)).flatten();
+        become_nobody();
+        let locked = server.map(|server| (lock_on_fuse(mounted, &server), server)); // before the other: a lower number
+        told.send(locked.is_some().into());
+        (locked, PidLock::acquire(nobodys).unwrap())
+    });
+    if told.receive() == 0 {
+        return skip("no FUSE to mount here");
+    }
+    assert_eq!(signal(nobodys, Signal::HUP), Ok(pid(holder.child.pid)));
+    fs::write(roots, format!("{}\n", holder.child.pid)).unwrap(); // a file of root, whose number is another's by now
+    let _locked = lock(roots);
+    assert_all_refused(roots, NAMELESS);
+    assert_eq!(holder.received(), 1);
+}
+
+/// A lock on the root of that file system, whose server answers twice: to the greeting, and that it may be opened.
+fn lock_on_fuse(directory: &'static str, mut server: &fs::File) -> fs::File {
+    let opened = std::thread::spawn(move || fs::File::open(directory).unwrap());
+    let mut request = [0; 1 << 16];
+    for (length, answer) in [(40, &[7, 9, 0, 0, 0, 0][..]), (32, &[0; 4])] {
+        assert!(server.read(&mut request).unwrap() >= 40); // length, opcode, unique, ...: linux/fuse.h
+        let words = [[length, 0].map(u32::to_ne_bytes).concat(), request[8..16].to_vec()];
+        let words = [words.concat(), answer.iter().flat_map(|word| u32::to_ne_bytes(*word)).collect()];
+        server.write_all(&words.concat()).unwrap();
+    }
+    let file = opened.join().unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
+    file
 }
 
 /// A lock of fcntl(2) on the same file is another lock.
