@@ -612,6 +612,8 @@ fn a_name_of_any_length_is_followed_by_the_reason() {
         let no_path = line(&shown, "not the path of a file");
         assert_eq!(say(&["run", &name, "true"]), said(64, "", &*no_path), "{length}");
         assert_eq!(say(&["status", &name]), said(4, "", &*no_path), "{length}");
+        let no_time = format!("pidflock: not a number of seconds: {shown}; try 'pidflock --help'\n");
+        assert_eq!(say(&["wait", "-t", &name]), said(64, "", no_time), "{length}");
         let scratch = Scratch::new();
         let no_command = line(&shown, "exec: file name too long");
         assert_eq!(say(&["run", scratch.path("pid"), &name]), said(126, "", no_command), "{length}");

@@ -26,9 +26,13 @@ impl Line {
     /// A message about a file: `pidflock: /run/x.pid: `
     pub(crate) fn about(file: &CStr) -> Line {
         let mut line = Line::new();
-        let name = file.to_bytes();
-        line.bytes(name.get(..NAME_MOST).unwrap_or(name)).text(": ");
+        line.name(file.to_bytes()).text(": ");
         line
+    }
+
+    /// A name or another word: not more of it than leaves room for what is said of it.
+    pub(crate) fn name(&mut self, name: &[u8]) -> &mut Line {
+        self.bytes(name.get(..NAME_MOST).unwrap_or(name))
     }
 
     pub(crate) fn empty() -> Line {

@@ -81,7 +81,7 @@ pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
     let mut line = Line::new();
     line.text(reason);
     if !word.is_empty() {
-        line.text(": ").bytes(word);
+        line.text(": ").name(word);
     }
     line.text("; try 'pidflock --help'").complain();
     exit::USAGE
