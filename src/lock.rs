@@ -164,8 +164,8 @@ impl PidLock {
     ///   `fcntl` where it was not opened for reading and writing, or for appending; with `NotFound` where there is no such
     ///   directory.
     ///
-    /// If `fd` turns out not to be the file that `path` leads to, it is not ours to close, and stays open as it was;
-    /// else an error closes it, which lets the lock go if this was the last descriptor of it.
+    /// If `fd` turns out not to be the file that `path` leads to, open for reading and writing, it is not ours to close,
+    /// and stays open as it was; else an error closes it, which lets the lock go if this was the last descriptor of it.
     ///
     /// # Platform-specific behavior
     /// Calls `openat`, `fstat`, `fstatat`, `fcntl`, `flock`, `getpid`, `pwrite`, `ftruncate`, `fsync` and `close`; beside a
