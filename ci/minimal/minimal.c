@@ -374,6 +374,8 @@ static int release(struct lock *lock)
         int now = claim(lock->file);
         if (now < 0)
             error = wrong;
+        else if (now == 0 && (error = lock_file(lock->file, LOCK_EX | LOCK_NB)) != 0)
+            error = error == EWOULDBLOCK ? 0 : error;
         else if (now == 0 || now == lock->stamped)
             error = vacate(lock);
     }
