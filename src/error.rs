@@ -91,6 +91,14 @@ impl Error {
     }
 }
 
+/// What was found, if it is there.
+pub(crate) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, number) = self.words();

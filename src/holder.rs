@@ -3,7 +3,7 @@
 use crate::{
     AsPath, Wait,
     contention::{self, Patience},
-    error::{Errno, Error},
+    error::{Errno, Error, found},
     fd::{AsFd, OwnedFd},
     path::Seal,
     pid::Pid,
@@ -264,14 +264,6 @@ impl Holder {
             return Err(Error::Untrusted);
         }
         if seen.is_some_and(|(_, locked)| !locked) { Err(Error::AlreadyLocked { holder: None }) } else { Ok(()) }
-    }
-}
-
-/// What was found, if there is such a file or directory.
-fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
-    match result {
-        Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
-        result => result.map(Some),
     }
 }
 

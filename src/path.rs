@@ -27,7 +27,7 @@ pub(crate) fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> Result<&'b CStr
     for (to, from) in buffer.iter_mut().zip(text) {
         *to = *from;
     }
-    for end in buffer.iter_mut().skip(text.len()).take(1) {
+    if let Some(end) = buffer.get_mut(text.len()) {
         *end = 0;
     }
     Ok(sys::c_str(buffer))

@@ -70,7 +70,7 @@ impl Place {
     pub(crate) fn open_existing(&self, flags: i32) -> Result<OwnedFd, Error> {
         match sys::openat(self.directory.as_fd(), self.name(), flags, 0) {
             Err(error) if error.errno() != Some(Errno::NotFound) => {
-                match sys::fstatat(self.directory.as_fd(), self.name(), false) {
+                match sys::fstatat(self.directory.as_fd(), self.name()) {
                     // Every kernel has its own numbers for links, sockets and directories: look what it is.
                     Ok(status) if !status.is_regular() => Err(Error::NotAPidFile),
                     // Somebody has a lease on it (fcntl(2), `F_SETLEASE`), and has now been asked to give it up.
@@ -93,7 +93,7 @@ impl Place {
 
     /// Whether the name leads to this file.
     pub(crate) fn names(&self, file: FileId) -> Result<bool, Error> {
-        match sys::fstatat(self.directory.as_fd(), self.name(), false) {
+        match sys::fstatat(self.directory.as_fd(), self.name()) {
             Ok(status) => Ok(status.id == file),
             Err(error) if error.errno() == Some(Errno::NotFound) => Ok(false),
             Err(error) => Err(error),
@@ -132,7 +132,9 @@ fn open_directory(path: &[u8]) -> Result<OwnedFd, Error> {
 #[inline(never)] // as above
 fn make_directory(path: &[u8]) -> Result<(), Error> {
     let mut buffer = [0; PATH_MOST + 1];
-    for end in (1..path.len()).filter(|end| path.get(*end) == Some(&b'/')) {
+    // Not every system says of the root that it exists.
+    let root = path.iter().take_while(|byte| **byte == b'/').count();
+    for end in (root..path.len()).filter(|end| path.get(*end) == Some(&b'/')) {
         let parent = path::c_string(&mut buffer, path.get(..end).unwrap_or_default())?;
         match sys::mkdirat(sys::CWD, parent, 0o755) {
             Err(error) if error.errno() != Some(Errno::Exists) => return Err(error),

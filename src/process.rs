@@ -2,14 +2,14 @@
 
 #[cfg(pidfd)]
 use crate::fd::{AsFd, OwnedFd};
+#[cfg(proc)]
+use crate::{error::found, fd::BorrowedFd, path, pid::STAMP_ROOM};
 use crate::{
     error::{Errno, Error},
     pid::Pid,
     signal::Signal,
     sys::{self, FileId},
 };
-#[cfg(proc)]
-use crate::{fd::BorrowedFd, path, pid::STAMP_ROOM};
 #[cfg(proc)]
 use core::ffi::CStr;
 
@@ -132,31 +132,19 @@ fn has_locked(process: BorrowedFd<'_>, file: FileId) -> Result<bool, Error> {
         }
         while let Some((name, rest)) = next_entry(entries) {
             entries = rest;
-            let info = match sys::openat(infos.as_fd(), name, sys::READ, 0) {
-                Err(error) if error.errno() == Some(Errno::NotFound) => continue, // closed meanwhile
-                result => result?,
-            };
+            let Some(info) = found(sys::openat(infos.as_fd(), name, sys::READ, 0))? else { continue };
             let mut text = [0; 512];
             // The entries `.` and `..` cannot be read.
             let text = sys::read_head(info.as_fd(), &mut text).unwrap_or_default();
             if text.windows(LOCKED.len()).any(|window| window == LOCKED) {
-                match sys::fstatat(files.as_fd(), name, true) {
-                    Ok(status) if status.id == file => return Ok(true),
-                    // Its file system denies it? Then it is not this one, which we have seen. But if /proc does, it may be.
-                    Err(error) if denied(error) => match sys::openat(files.as_fd(), name, sys::LINK, 0) {
-                        Err(error) if denied(error) => return Err(error), // may be this one
-                        _ => {}
-                    },
-                    _ => {}
+                // What /proc denies may be this file. Whose file system denies it, or does not answer, is another.
+                let Some(link) = found(sys::openat(files.as_fd(), name, sys::LINK, 0))? else { continue };
+                if sys::fstat(link.as_fd()).is_ok_and(|status| status.id == file) {
+                    return Ok(true);
                 }
             }
         }
     }
-}
-
-#[cfg(proc)]
-fn denied(error: Error) -> bool {
-    error.errno() == Some(Errno::PermissionDenied)
 }
 
 /// The name in a `struct linux_dirent64` (getdents64(2)), and the entries after it.

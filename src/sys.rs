@@ -238,11 +238,11 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Status> {
     status(Call::Fstat, |stat| unsafe { c::fstat(fd.as_raw_fd(), stat) })
 }
 
-/// fstatat(2). `follow`: what a symbolic link leads to, and not the link.
-pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr, follow: bool) -> Result<Status> {
-    let flags = if follow { 0 } else { c::AT_SYMLINK_NOFOLLOW };
+/// fstatat(2), of a symbolic link itself.
+pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Status> {
+    let (directory, flags) = (directory.as_raw_fd(), c::AT_SYMLINK_NOFOLLOW);
     // SAFETY: `name` ends in a NUL, and `status` passes a pointer to a stat of its own.
-    status(Call::Fstatat, |stat| unsafe { c::fstatat(directory.as_raw_fd(), name.as_ptr(), stat, flags) })
+    status(Call::Fstatat, |stat| unsafe { c::fstatat(directory, name.as_ptr(), stat, flags) })
 }
 
 /// pread(2) at 0: what stands at the head of the file, as far as it fits.

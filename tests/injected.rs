@@ -469,11 +469,15 @@ fn a_locked_file_that_proc_does_not_show_is_not_taken_for_another() {
     let signal = OPERATIONS.iter().find(|operation| operation.name == "signal").unwrap();
     let (calls, usual) = run(signal, directory, &[]);
     assert_eq!(usual, FINE);
-    let follows = |call: &Syscall| call.number == libc::SYS_newfstatat && call.int(3) == 0;
-    let asked: Vec<usize> = (0..calls.len()).filter(|index| follows(&calls[*index])).collect();
-    assert_eq!(asked.len(), 1); // about the one file with a lock
-    let [stat, open] = [asked[0], asked[0] + 1].map(|index| (index, libc::EACCES));
-    assert_eq!(run(signal, directory, &[stat, open]).1, FINE);
-    assert_eq!(run(signal, directory, &[stat]).1, REFUSED); // the file system of that file hides it, and not /proc
-    assert_eq!(run(signal, directory, &[(asked[0], libc::ENOTCONN)]).1, REFUSED);
+    // At the end: fdinfo of the one file with a lock is opened and read, then the file itself is opened, and looked at.
+    let last = |name: &str| calls.iter().rposition(|call| errors_of(call.number).0 == name).unwrap();
+    let (read, open, look) = (last("pread"), last("openat"), last("fstat"));
+    assert!(read < open && open < look);
+    let info = calls.iter().take(read).rposition(|call| call.number == libc::SYS_openat).unwrap();
+    let with = |call: usize, errno: i32| run(signal, directory, &[(call, errno)]).1;
+    // What /proc hides is left out of the check.
+    assert_eq!([info, open].map(|call| with(call, libc::EACCES)), [FINE; 2]);
+    // What was closed meanwhile is none of the holder's, and what its file system hides is not this one.
+    assert_eq!([info, open].map(|call| with(call, libc::ENOENT)), [REFUSED; 2]);
+    assert_eq!([libc::EACCES, libc::ENOTCONN].map(|errno| with(look, errno)), [REFUSED; 2]);
 }
