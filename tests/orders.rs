@@ -71,12 +71,13 @@ enum Left {
 }
 
 /// How often processes may be preempted, and how many orders are run: one after the other, until one of them is all.
-/// Two processes: every order. Three: the first orders of all, and those with at most three preemptions.
+/// In full, two processes: every order; three: the first orders of all, and those with at most three preemptions. Else the
+/// first orders of all, and of two processes every one with at most two preemptions, which is what a race takes.
 fn bounds(processes: usize) -> &'static [(Option<u32>, u64)] {
     match (full(), processes > 2) {
         (true, false) => &[(None, 60_000)],
         (true, true) => &[(None, 10_000), (Some(2), u64::MAX), (Some(3), 40_000)],
-        (false, false) => &[(None, 600), (Some(2), 100)],
+        (false, false) => &[(None, 300), (Some(2), u64::MAX)],
         (false, true) => &[(None, 100), (Some(1), 150)],
     }
 }
