@@ -207,18 +207,25 @@ fn living(pid: i32) -> i32 {
 pub fn safe_probe(path: &Path) -> Option<(bool, i32)> {
     let directory = open_directory(path);
     let fd = open_existing(directory, path, FLAGS & !libc::O_RDWR);
-    let mut found = None;
-    if fd >= 0 {
-        let held = unsafe { libc::flock(fd, libc::LOCK_SH | libc::LOCK_NB) } == -1;
-        if !held {
-            flock(fd, libc::LOCK_UN);
-        }
-        assert!(names(directory, path, &file_status(fd)));
-        found = Some((held, if held { living(claim(fd)) } else { claim(fd) }));
+    if fd < 0 {
+        close(directory);
+        return None;
+    }
+    let held = unsafe { libc::flock(fd, libc::LOCK_SH | libc::LOCK_NB) } == -1;
+    if !held {
+        flock(fd, libc::LOCK_UN);
+    }
+    assert!(names(directory, path, &file_status(fd)));
+    if held {
+        let holder = living(claim(fd));
         close(fd);
+        close(directory);
+        return Some((held, holder));
     }
     close(directory);
-    found
+    let stale = claim(fd);
+    close(fd);
+    Some((held, stale))
 }
 
 /// The floor of a refusal: the claim of a file that somebody has locked.
