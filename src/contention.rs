@@ -20,8 +20,9 @@ const MOST_DOUBLINGS_WAITING: u32 = 10;
 /// ms.
 const LOOKS_AT_NOBODY: u32 = 6;
 
-/// The same while somebody has a shared lock, also at the end of a wait, for 0.1 s: nobody *holds* the name, and to give up would be wrong. A
-/// prober lets go within microseconds, unless it loses its processor meanwhile, to other probers perhaps.
+/// The same while somebody has a shared lock, also at the end of a wait, for 0.1 s: nobody *holds* the name, and to give
+/// up would be wrong. A prober lets go within microseconds, unless it loses its processor meanwhile, to other probers
+/// perhaps.
 const LOOKS_AT_SHARED: u32 = 40;
 
 /// How often in a row a file may vanish between two calls before we give up. Each time, somebody else has acquired and

@@ -1,7 +1,7 @@
 //! The place of a PID file: its directory, opened once, and its name in there; and what is done to the file by name.
 
 use crate::{
-    error::{Errno, Error},
+    error::{Errno, Error, found},
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::{self, NAME_MOST, PATH_MOST},
     pid::{CLAIM_MAX, Pid},
@@ -82,7 +82,8 @@ impl Place {
         }
     }
 
-    /// Step 5: the status of an open file; `Replaced` if the name does not lead to it, and an error if it is no regular file.
+    /// Step 5: the status of an open file; `Replaced` if the name does not lead to it, and an error if it is no regular
+    /// file.
     pub(crate) fn identify(&self, file: BorrowedFd<'_>) -> Result<Status, Error> {
         let status = sys::fstat(file)?;
         if !status.is_regular() {
@@ -93,11 +94,8 @@ impl Place {
 
     /// Whether the name leads to this file.
     pub(crate) fn names(&self, file: FileId) -> Result<bool, Error> {
-        match sys::fstatat(self.directory.as_fd(), self.name()) {
-            Ok(status) => Ok(status.id == file),
-            Err(error) if error.errno() == Some(Errno::NotFound) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let status = found(sys::fstatat(self.directory.as_fd(), self.name()))?;
+        Ok(status.is_some_and(|status| status.id == file))
     }
 
     /// Removes the name if it leads to this file, which the caller has locked.

@@ -4,10 +4,10 @@ use core::ffi::CStr;
 use pidflock::{Call, Errno, Error, Pid, command::Stream};
 
 /// The longest path, in bytes: of a longer name, no more is shown.
-const NAME_MOST: usize = 4095;
+const PATH_MOST: usize = 4095;
 
 /// Room for a name and what is said of it.
-const ROOM: usize = NAME_MOST + 257;
+const ROOM: usize = PATH_MOST + 257;
 
 /// A line of at most so many bytes; what does not fit is left away.
 pub(crate) struct Line {
@@ -32,7 +32,7 @@ impl Line {
 
     /// A name or another word: not more of it than leaves room for what is said of it.
     pub(crate) fn name(&mut self, name: &[u8]) -> &mut Line {
-        self.bytes(name.get(..NAME_MOST).unwrap_or(name))
+        self.bytes(name.get(..PATH_MOST).unwrap_or(name))
     }
 
     pub(crate) fn empty() -> Line {
