@@ -1,20 +1,21 @@
 //! Somebody else holds it: who, is it real, wait or give up.
 
 use crate::{
+    claim,
     error::Error,
     fd::BorrowedFd,
     options::Wait,
-    place::{self, Place},
+    place::Place,
     process::Process,
-    sys::{self, Kind, Status},
+    sys::{self, LockKind, Stat},
 };
 
 /// The first pause between two looks, in nanoseconds; each is twice as long as the one before.
 const FIRST_PAUSE: u64 = 48_000;
 
 /// After so many doublings pauses grow no more: 3 ms while we do not mean to wait, 49 ms while we do.
-const MOST_DOUBLINGS: u32 = 6;
-const MOST_DOUBLINGS_WAITING: u32 = 10;
+const MAX_DOUBLINGS: u32 = 6;
+const MAX_DOUBLINGS_WAITING: u32 = 10;
 
 /// How often we look again, without meaning to wait, at a lock whose holder the file does not name, or at a lease: for 3
 /// ms.
@@ -30,66 +31,75 @@ const LOOKS_AT_SHARED: u32 = 40;
 const TURNS: u32 = 100;
 
 /// How long we go on trying, and how far we have come.
-pub(crate) struct Patience {
+pub(crate) struct Backoff {
     until: Until,
     looks: u32,
     turns: u32,
 }
 
+/// `Wait`, as a moment of the clock.
 enum Until {
-    /// It is sure that somebody holds it.
-    Sure,
-    /// This moment of `sys::now`.
+    /// Until it is sure that somebody holds it.
+    Never,
+    /// Until this moment of `sys::now`.
     Deadline(u64),
-    /// It is let go.
-    Released,
+    /// Until it is let go.
+    Forever,
 }
 
-impl Patience {
-    pub(crate) fn new(wait: Wait) -> Result<Patience, Error> {
+impl Until {
+    /// How much of the wait is left, in nanoseconds.
+    #[inline(always)]
+    fn left(&self) -> Result<u64, Error> {
+        match self {
+            Until::Never => Ok(0),
+            Until::Deadline(deadline) => Ok(deadline.saturating_sub(sys::now()?)),
+            Until::Forever => Ok(u64::MAX),
+        }
+    }
+}
+
+impl Backoff {
+    pub(crate) fn new(wait: Wait) -> Result<Backoff, Error> {
         let until = match wait {
-            Wait::Never => Until::Sure,
+            Wait::Never => Until::Never,
             Wait::For(time) => {
                 Until::Deadline(sys::now()?.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)))
             }
-            Wait::Forever => Until::Released,
+            Wait::Forever => Until::Forever,
         };
-        Ok(Patience { until, looks: 0, turns: 0 })
+        Ok(Backoff { until, looks: 0, turns: 0 })
     }
 
     /// Returns when steps 3 to 5, which have failed with this error, may be tried again; or the error, if they may not.
-    pub(crate) fn again(&mut self, error: Error) -> Result<(), Error> {
-        let left = match error {
+    pub(crate) fn retry(&mut self, error: Error) -> Result<(), Error> {
+        match error {
             Error::Replaced if self.turns + 1 < TURNS => {
                 self.turns += 1;
-                return Ok(());
+                Ok(())
             }
             // Its holder has yet to stamp. Or a lease has kept us from opening the file: there is nothing to sleep on.
-            Error::AlreadyLocked { holder: None } => match self.until {
-                Until::Sure if self.looks < LOOKS_AT_NOBODY => u64::MAX,
-                Until::Sure => 0,
-                Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
-                Until::Released => u64::MAX,
-            },
-            _ => 0,
-        };
-        if left == 0 {
-            return Err(error);
+            Error::AlreadyLocked { holder: None } => {
+                let patient = matches!(self.until, Until::Never) && self.looks < LOOKS_AT_NOBODY;
+                let left = if patient { u64::MAX } else { self.until.left()? };
+                if left == 0 {
+                    return Err(error);
+                }
+                sys::sleep(self.next_pause(left, MAX_DOUBLINGS_WAITING));
+                Ok(())
+            }
+            _ => Err(error),
         }
-        sys::sleep(left.min(self.pause(MOST_DOUBLINGS_WAITING)));
-        self.looks = self.looks.saturating_add(1);
-        Ok(())
     }
 
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
-    pub(crate) fn look(&mut self, file: BorrowedFd<'_>, kind: Kind) -> Result<(), Error> {
+    pub(crate) fn wait_for_change(&mut self, file: BorrowedFd<'_>, kind: LockKind) -> Result<(), Error> {
         self.turns = 0;
-        let left = match self.until {
-            Until::Released => return sys::lock(file, kind), // whoever has it, and however
-            Until::Deadline(deadline) => deadline.saturating_sub(sys::now()?),
-            Until::Sure => 0,
-        };
-        let shared = kind == Kind::Exclusive && matches!(is_free(file), Ok(true));
+        if matches!(self.until, Until::Forever) {
+            return sys::lock(file, kind); // whoever has it, and however
+        }
+        let left = self.until.left()?;
+        let shared = kind == LockKind::Exclusive && matches!(is_free(file), Ok(true));
         // A claim beside a shared lock is stale. The one of a dead process is, too: its successor has yet to stamp.
         let holder = if shared { None } else { holder(file) };
         let refused = Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) };
@@ -99,13 +109,12 @@ impl Patience {
             return Err(refused);
         }
         if left > 0 && holder.is_some() {
-            self.looks = self.looks.max(MOST_DOUBLINGS); // it holds for good, not for an instant
+            self.looks = self.looks.max(MAX_DOUBLINGS); // it holds for good, not for an instant
         }
         let pause = match left {
-            0 => self.pause(MOST_DOUBLINGS),
-            left => left.min(self.pause(MOST_DOUBLINGS_WAITING)),
+            0 => self.next_pause(u64::MAX, MAX_DOUBLINGS),
+            left => self.next_pause(left, MAX_DOUBLINGS_WAITING),
         };
-        self.looks = self.looks.saturating_add(1);
         match holder {
             Some(process) => process.sleep(pause),
             None => sys::sleep(pause),
@@ -113,8 +122,11 @@ impl Patience {
         Ok(())
     }
 
-    fn pause(&self, most_doublings: u32) -> u64 {
-        FIRST_PAUSE << self.looks.min(most_doublings)
+    /// How long to sleep before the next look, in nanoseconds: not longer than what is left.
+    fn next_pause(&mut self, left: u64, max_doublings: u32) -> u64 {
+        let pause = FIRST_PAUSE << self.looks.min(max_doublings);
+        self.looks = self.looks.saturating_add(1);
+        pause.min(left)
     }
 }
 
@@ -122,37 +134,38 @@ impl Patience {
 /// to it, lock or no lock: then it was removed or replaced after we opened it, and the name is to be opened again.
 ///
 /// A shared lock is only a question. It is let go at once, so that starters are kept waiting for an instant at most.
-pub(crate) fn contend(
+pub(crate) fn lock_and_verify(
     place: &Place,
     file: BorrowedFd<'_>,
-    kind: Kind,
-    patience: &mut Patience,
-) -> Result<Status, Error> {
+    kind: LockKind,
+    backoff: &mut Backoff,
+) -> Result<Stat, Error> {
     loop {
         let locked = match kind {
-            Kind::Exclusive => sys::try_lock(file, kind)?,
-            Kind::Shared => is_free(file)?,
+            LockKind::Exclusive => sys::try_lock(file, kind)?,
+            LockKind::Shared => is_free(file)?,
         };
-        // Looked at in both cases: who has lost to a holder that is leaving must move on to the next file.
-        let status = place.identify(file)?;
+        // Also without the lock: a loser to a holder that is leaving must move on to the next file.
+        let stat = place.verify(file)?;
         if locked {
-            return Ok(status);
+            return Ok(stat);
         }
-        patience.look(file, kind)?;
+        backoff.wait_for_change(file, kind)?;
     }
 }
 
 /// Whether nobody holds the file: a shared lock can be had.
 pub(crate) fn is_free(file: BorrowedFd<'_>) -> Result<bool, Error> {
-    let free = sys::try_lock(file, Kind::Shared)?;
+    let free = sys::try_lock(file, LockKind::Shared)?;
     if free {
         sys::unlock(file)?;
     }
     Ok(free)
 }
 
-/// The living process that the file names. Contention is told as such, whatever keeps us from finding out more.
-pub(crate) fn holder(file: BorrowedFd<'_>) -> Option<Process> {
-    let pid = place::claim(file).ok().flatten()?;
+/// The living process that the file names. Errors are dropped on purpose: contention is reported even if the holder
+/// cannot be found.
+fn holder(file: BorrowedFd<'_>) -> Option<Process> {
+    let pid = claim::read(file).ok().flatten()?;
     Process::find(pid).ok().flatten()
 }

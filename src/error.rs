@@ -1,6 +1,6 @@
 //! What can go wrong, and its text. Pure: numbers in, words out, nothing allocated.
 
-use crate::Pid;
+use crate::pid::Pid;
 use core::fmt;
 
 /// Why an operation failed.
@@ -31,8 +31,8 @@ pub enum Error {
     Replaced,
     /// Nobody holds the lock, so that there is nobody to signal.
     NotLocked,
-    /// The file does not entitle anybody to a signal: it is world-writable, or its owner could not have signalled the
-    /// process that it names.
+    /// The file may not direct a signal: others than its owner can write it, or its owner may not signal the process
+    /// that it names.
     Untrusted,
     /// A system call failed.
     Sys {
@@ -47,11 +47,6 @@ const _: () = assert!(size_of::<Error>() <= 8);
 const _: () = assert!(size_of::<Option<Pid>>() == 4);
 
 impl Error {
-    /// The error of a system call, from `errno` as the C library leaves it.
-    pub(crate) fn sys(call: Call, raw: i32) -> Error {
-        Error::Sys { call, errno: Errno::from_raw(raw) }
-    }
-
     /// What the kernel said, where it was asked.
     #[must_use]
     pub fn errno(self) -> Option<Errno> {
@@ -64,45 +59,78 @@ impl Error {
     /// The number in `errno` (see errno(3)), where a system call failed.
     #[must_use]
     pub fn raw_os_error(self) -> Option<i32> {
-        self.errno().map(Errno::raw)
+        self.errno().map(Errno::as_raw)
     }
 
-    /// The message in pieces, for programs that do without `core::fmt`: words, then a number, if there is one.
-    #[doc(hidden)]
+    /// The text that `Display` prints, in pieces, for programs that do without `core::fmt`.
+    ///
+    /// ```
+    /// use pidflock::{Error, Pid};
+    ///
+    /// let message = Error::AlreadyLocked { holder: Pid::new(4242) }.message();
+    /// assert_eq!((message.words.concat().as_str(), message.number), ("already locked by process ", Some(4242)));
+    /// ```
     #[must_use]
-    pub fn words(self) -> ([&'static str; 3], Option<u32>) {
-        match self {
-            Error::AlreadyLocked { holder: Some(pid) } => (["already locked by process ", "", ""], Some(pid.as_u32())),
-            Error::AlreadyLocked { holder: None } => {
-                (["already locked by a process that cannot be named", "", ""], None)
+    pub fn message(self) -> Message {
+        let text = match self {
+            Error::AlreadyLocked { holder: Some(holder) } => {
+                return Message::about("already locked by process ", holder);
             }
-            Error::InvalidPath => (["not the path of a file", "", ""], None),
-            Error::NotAPidFile => (["not a regular file with one link", "", ""], None),
-            Error::Replaced => (["replaced by another file", "", ""], None),
-            Error::NotLocked => (["not locked", "", ""], None),
+            Error::AlreadyLocked { holder: None } => "already locked by a process that cannot be named",
+            Error::InvalidPath => "not the path of a file",
+            Error::NotAPidFile => "not a regular file with one link",
+            Error::Replaced => "replaced by another file",
+            Error::NotLocked => "not locked",
             Error::Untrusted => {
-                (["not trusted: its owner could not have signalled the process that it names", "", ""], None)
+                "not trusted: others can write it, or its owner may not signal the process that it names"
             }
             Error::Sys { call, errno } => {
-                let (text, number) = errno.words();
-                ([call.name(), ": ", text], number)
+                return Message { words: [call.name(), ": ", errno.text()], number: errno.unnamed_number() };
             }
-        }
+        };
+        Message::text(text)
     }
 }
 
-/// What was found, if it is there.
+/// A text in pieces: the words one after the other, then the number, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Printed without anything between them. What is not needed is empty.
+    pub words: [&'static str; 3],
+    /// Printed in decimal digits after the words: a PID, or an `errno` without a name.
+    pub number: Option<u32>,
+}
+
+impl Message {
+    pub(crate) fn text(text: &'static str) -> Message {
+        Message { words: [text, "", ""], number: None }
+    }
+
+    pub(crate) fn about(text: &'static str, pid: Pid) -> Message {
+        Message { words: [text, "", ""], number: Some(pid.as_u32()) }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for word in self.words {
+            f.write_str(word)?;
+        }
+        self.number.map_or(Ok(()), |number| fmt::Display::fmt(&number, f))
+    }
+}
+
+/// The value, or `None` where the kernel said that there is no such file.
 pub(crate) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
-        Err(error) if error.errno() == Some(Errno::NotFound) => Ok(None),
+        Err(Error::Sys { errno: Errno::NotFound, .. }) => Ok(None),
         result => result.map(Some),
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (words, number) = self.words();
-        print(f, &words, number)
+        fmt::Display::fmt(&self.message(), f)
     }
 }
 
@@ -114,7 +142,7 @@ impl core::error::Error for Error {}
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
         match error {
-            Error::Sys { errno, .. } => std::io::Error::from_raw_os_error(errno.raw()),
+            Error::Sys { errno, .. } => std::io::Error::from_raw_os_error(errno.as_raw()),
             Error::AlreadyLocked { .. } => std::io::Error::new(std::io::ErrorKind::WouldBlock, error),
             _ => std::io::Error::other(error),
         }
@@ -145,10 +173,10 @@ macro_rules! calls {
 
 #[rustfmt::skip]
 calls! {
-    ClockGettime "clock_gettime", Exec "exec", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
+    ClockGettime "clock_gettime", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
     Fsync "fsync", Ftruncate "ftruncate", Getdents64 "getdents64", Getpid "getpid", Kill "kill", Mkdirat "mkdirat",
     Openat "openat", PidfdOpen "pidfd_open", PidfdSendSignal "pidfd_send_signal", Ppoll "ppoll", Pread "pread",
-    Pwrite "pwrite", Unlinkat "unlinkat", Write "write",
+    Pwrite "pwrite", Unlinkat "unlinkat",
 }
 
 impl fmt::Display for Call {
@@ -182,17 +210,17 @@ macro_rules! errnos {
 
             /// The number in `errno`.
             #[must_use]
-            pub fn raw(self) -> i32 {
+            pub fn as_raw(self) -> i32 {
                 match self {
                     $(Errno::$variant => libc::$number,)*
                     Errno::Other(number) => i32::from(number),
                 }
             }
 
-            fn words(self) -> (&'static str, Option<u32>) {
+            fn text(self) -> &'static str {
                 match self {
-                    $(Errno::$variant => ($text, None),)*
-                    Errno::Other(number) => ("error ", Some(u32::from(number))),
+                    $(Errno::$variant => $text,)*
+                    Errno::Other(_) => "error ",
                 }
             }
         }
@@ -201,39 +229,52 @@ macro_rules! errnos {
 
 #[rustfmt::skip]
 errnos! {
-    PermissionDenied   EACCES       "permission denied",
-    BadDescriptor      EBADF        "bad file descriptor",
-    QuotaExceeded      EDQUOT       "disk quota exceeded",
-    Exists             EEXIST       "file exists",
-    FileTooLarge       EFBIG        "file too large",
-    Invalid            EINVAL       "invalid argument",
-    Io                 EIO          "input/output error",
-    SymbolicLinkLoop   ELOOP        "too many levels of symbolic links",
-    ProcessDescriptors EMFILE       "too many open files",
-    NameTooLong        ENAMETOOLONG "file name too long",
-    SystemDescriptors  ENFILE       "too many open files in system",
-    NotFound           ENOENT       "no such file or directory",
-    NoLock             ENOLCK       "no locks available",
-    NoMemory           ENOMEM       "cannot allocate memory",
-    NoSpace            ENOSPC       "no space left on device",
-    NotImplemented     ENOSYS       "function not implemented",
-    NotADirectory      ENOTDIR      "not a directory",
-    NotSupported       EOPNOTSUPP   "operation not supported",
-    NotPermitted       EPERM        "operation not permitted",
-    ReadOnlyFileSystem EROFS        "read-only file system",
-    NoProcess          ESRCH        "no such process",
+    PermissionDenied         EACCES       "permission denied",
+    BadDescriptor            EBADF        "bad file descriptor",
+    QuotaExceeded            EDQUOT       "disk quota exceeded",
+    AlreadyExists            EEXIST       "file exists",
+    FileTooLarge             EFBIG        "file too large",
+    InvalidInput             EINVAL       "invalid argument",
+    Io                       EIO          "input/output error",
+    SymbolicLinkLoop         ELOOP        "too many levels of symbolic links",
+    TooManyOpenFiles         EMFILE       "too many open files",
+    NameTooLong              ENAMETOOLONG "file name too long",
+    TooManyOpenFilesInSystem ENFILE       "too many open files in system",
+    NotFound                 ENOENT       "no such file or directory",
+    NoLock                   ENOLCK       "no locks available",
+    OutOfMemory              ENOMEM       "cannot allocate memory",
+    StorageFull              ENOSPC       "no space left on device",
+    NotImplemented           ENOSYS       "function not implemented",
+    NotADirectory            ENOTDIR      "not a directory",
+    NotSupported             EOPNOTSUPP   "operation not supported",
+    NotPermitted             EPERM        "operation not permitted",
+    ReadOnlyFilesystem       EROFS        "read-only file system",
+    NoProcess                ESRCH        "no such process",
+}
+
+impl Errno {
+    /// The text that `Display` prints, in pieces: see [`Error::message`].
+    #[must_use]
+    pub fn message(self) -> Message {
+        Message { words: [self.text(), "", ""], number: self.unnamed_number() }
+    }
+
+    fn unnamed_number(self) -> Option<u32> {
+        match self {
+            Errno::Other(number) => Some(number.into()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (text, number) = self.words();
-        print(f, &[text], number)
+        fmt::Display::fmt(&self.message(), f)
     }
 }
 
-fn print(f: &mut fmt::Formatter<'_>, words: &[&str], number: Option<u32>) -> fmt::Result {
-    for word in words {
-        f.write_str(word)?;
+impl From<Errno> for i32 {
+    fn from(errno: Errno) -> i32 {
+        errno.as_raw()
     }
-    number.map_or(Ok(()), |number| fmt::Display::fmt(&number, f))
 }

@@ -1,18 +1,19 @@
 //! Looking from outside: who holds a name, signal it, wait until it lets go.
 
 use crate::{
-    AsPath, Wait,
-    contention::{self, Patience},
-    error::{Errno, Error, found},
+    claim,
+    contention::{self, Backoff},
+    error::{Errno, Error, Message, found},
     fd::{AsFd, OwnedFd},
-    path::Seal,
+    options::Wait,
+    path::AsPath,
     pid::Pid,
-    place::{self, Place},
+    place::Place,
     process::Process,
     signal::Signal,
-    sys::{self, Kind},
+    sys::{self, LockKind},
 };
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 /// What [`probe`] saw, in an instant that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,27 @@ pub enum State {
     },
 }
 
+impl State {
+    /// The text that `Display` prints, in pieces: see [`Error::message`].
+    #[must_use]
+    pub fn message(self) -> Message {
+        let text = match self {
+            State::Absent => "no such file",
+            State::Free { stale: None } => "not locked",
+            State::Free { stale: Some(pid) } => return Message::about("not locked; left behind by process ", pid),
+            State::Held { holder: None } => "locked by a process that cannot be named",
+            State::Held { holder: Some(pid) } => return Message::about("locked by process ", pid),
+        };
+        Message::text(text)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.message(), f)
+    }
+}
+
 /// The claim in an open PID file: the number in its first line, 1..=2147483647, or `None` if there is none.
 ///
 /// Reads at most 64 bytes from the head of the file and leaves the file offset alone. A claim is only a claim: whether
@@ -43,7 +65,7 @@ pub enum State {
 /// # Platform-specific behavior
 /// Calls `pread`. Source: pread(2).
 pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
-    place::claim(fd.as_fd())
+    claim::read(fd.as_fd())
 }
 
 /// The claim in the PID file at `path`, or `None` where there is no file or no valid claim. [`Pid::parse`] says what is
@@ -65,9 +87,9 @@ pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
 /// [`Error::AlreadyLocked`] while another process has a lease on the file, as [`PidLock::acquire`](crate::PidLock::acquire)
 /// says; [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
 pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
-    let Some(place) = found(Place::open(path.bytes(Seal), false))? else { return Ok(None) };
+    let Some(place) = found(Place::open(path.bytes(), false))? else { return Ok(None) };
     let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(None) };
-    if sys::fstat(file.as_fd())?.is_regular() { place::claim(file.as_fd()) } else { Err(Error::NotAPidFile) }
+    if sys::fstat(file.as_fd())?.is_regular() { claim::read(file.as_fd()) } else { Err(Error::NotAPidFile) }
 }
 
 /// Who holds the name. Never creates, writes or removes anything.
@@ -98,9 +120,9 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// Calls `openat`, `fcntl` to move a descriptor above 2, `flock`, `fstat`, `fstatat`, `pread` and `close`; for the holder
 /// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds; and between two looks `nanosleep`.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
-    match ask(path.bytes(Seal), Wait::Never) {
+    match open_free(path.bytes(), Wait::Never) {
         Ok(None) => Ok(State::Absent),
-        Ok(Some(file)) => Ok(State::Free { stale: place::claim(file.as_fd())? }),
+        Ok(Some(file)) => Ok(State::Free { stale: claim::read(file.as_fd())? }),
         Err(Error::AlreadyLocked { holder }) => Ok(State::Held { holder }),
         Err(error) => Err(error),
     }
@@ -117,7 +139,7 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 /// # Platform-specific behavior
 /// Calls those of [`probe`]. [`Wait::Forever`] sleeps in `flock`, [`Wait::For`] in `ppoll` or `nanosleep`.
 pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
-    ask(path.bytes(Seal), wait).map(drop)
+    open_free(path.bytes(), wait).map(drop)
 }
 
 /// Sends a signal to the process that holds the name, or to nobody: [`Holder::find`] and [`Holder::signal`] in one.
@@ -163,6 +185,7 @@ pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a holder that is found is neither signalled nor waited for"]
 pub struct Holder {
     place: Place,
     file: OwnedFd,
@@ -180,8 +203,8 @@ impl Holder {
     /// # Platform-specific behavior
     /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
-        let path = path.bytes(Seal);
-        let pid = match ask(path, Wait::Never) {
+        let path = path.bytes();
+        let pid = match open_free(path, Wait::Never) {
             Err(Error::AlreadyLocked { holder: Some(pid) }) => pid,
             result => return Err(result.err().unwrap_or(Error::NotLocked)),
         };
@@ -240,44 +263,47 @@ impl Holder {
     /// with [`Wait::Forever`].
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
         // To sleep in flock is to queue behind the successors.
-        let mut patience = Patience::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;
+        let mut backoff = Backoff::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;
         while !contention::is_free(self.file.as_fd())? {
-            if place::claim(self.file.as_fd())?.is_some_and(|claim| claim != self.pid()) {
+            if claim::read(self.file.as_fd())?.is_some_and(|claim| claim != self.pid()) {
                 return Ok(()); // a successor has it, on the same file
             }
-            patience.look(self.file.as_fd(), Kind::Shared)?;
+            backoff.wait_for_change(self.file.as_fd(), LockKind::Shared)?;
         }
         Ok(())
     }
 
     fn check(&self) -> Result<(), Error> {
-        if contention::is_free(self.file.as_fd())? || place::claim(self.file.as_fd())? != Some(self.pid()) {
+        if contention::is_free(self.file.as_fd())? || claim::read(self.file.as_fd())? != Some(self.pid()) {
             return Err(Error::NotLocked);
         }
-        let status = self.place.identify(self.file.as_fd())?;
-        if status.links > 1 {
+        let stat = self.place.verify(self.file.as_fd())?;
+        if stat.links > 1 {
             return Err(Error::NotAPidFile); // another name of another's file
         }
-        let seen = self.process.holding(status.id)?;
-        let owns = seen.is_some_and(|(owner, _)| owner == status.owner);
-        if status.is_world_writable() || !(owns || status.owner == 0 || status.owner == sys::geteuid()) {
+        let evidence = self.process.evidence(stat.id)?;
+        let owns = evidence.as_ref().is_some_and(|evidence| evidence.owner == stat.owner);
+        if stat.is_world_writable() || !(owns || stat.owner == 0 || stat.owner == sys::geteuid()) {
             return Err(Error::Untrusted);
         }
-        if seen.is_some_and(|(_, locked)| !locked) { Err(Error::AlreadyLocked { holder: None }) } else { Ok(()) }
+        if evidence.is_some_and(|evidence| !evidence.has_lock) {
+            return Err(Error::AlreadyLocked { holder: None });
+        }
+        Ok(())
     }
 }
 
 /// The file at the path, if there is one, as soon as nobody holds it.
-fn ask(path: &[u8], wait: Wait) -> Result<Option<OwnedFd>, Error> {
-    let mut patience = Patience::new(wait)?;
+fn open_free(path: &[u8], wait: Wait) -> Result<Option<OwnedFd>, Error> {
+    let mut backoff = Backoff::new(wait)?;
     let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
     loop {
         let free = place.open_existing(sys::READ).and_then(|file| {
-            contention::contend(&place, file.as_fd(), Kind::Shared, &mut patience)?;
+            contention::lock_and_verify(&place, file.as_fd(), LockKind::Shared, &mut backoff)?;
             Ok(file)
         });
         match found(free) {
-            Err(error) => patience.again(error)?,
+            Err(error) => backoff.retry(error)?,
             result => return result,
         }
     }

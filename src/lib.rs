@@ -4,40 +4,54 @@
 #[cfg(feature = "std")]
 extern crate std;
 
-// From the front to the floor: each uses only what stands below it.
-#[forbid(unsafe_code)]
-mod contention;
-#[forbid(unsafe_code)]
-mod error;
-#[allow(unsafe_code)]
-mod fd;
-#[forbid(unsafe_code)]
-mod holder;
+// In reading order: each file uses only those below it, by their own names.
 #[forbid(unsafe_code)]
 mod lock;
+
 #[forbid(unsafe_code)]
-mod options;
+mod holder;
+
 #[forbid(unsafe_code)]
-mod path;
-#[forbid(unsafe_code)]
-mod pid;
+mod contention;
+
 #[forbid(unsafe_code)]
 mod place;
+
+#[forbid(unsafe_code)]
+mod claim;
+
 #[forbid(unsafe_code)]
 mod process;
+
+#[forbid(unsafe_code)]
+mod options;
+
+#[forbid(unsafe_code)]
+mod path;
+
 #[forbid(unsafe_code)]
 mod signal;
+
 #[allow(unsafe_code)]
 mod sys;
 
-pub use error::{Call, Errno, Error};
+#[forbid(unsafe_code)]
+mod error;
+
+#[forbid(unsafe_code)]
+mod pid;
+
+#[allow(unsafe_code)]
+mod fd;
+
+pub use error::{Call, Errno, Error, Message};
 pub use fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 pub use holder::{Holder, State, probe, read_pid, read_pid_from, signal, wait_released};
 pub use lock::PidLock;
 pub use options::{Options, Wait};
 pub use path::AsPath;
-pub use pid::Pid;
-pub use signal::Signal;
+pub use pid::{InvalidPid, Pid};
+pub use signal::{InvalidSignal, Signal};
 
 /// From pidfile(3), daemonize, fslock, pidlock, Ruby, a shell, flock(1) or start-stop-daemon: a page, and no code.
 #[cfg(any(doc, doctest))]
@@ -53,9 +67,3 @@ pub mod messages {}
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../doc/recipes.md")]
 pub mod recipes {}
-
-/// What the command next door needs of the system, and no library should offer: not part of the public face.
-#[doc(hidden)]
-pub mod command {
-    pub use crate::sys::{Arguments, OnFileSizeSignal, Stream};
-}

@@ -9,14 +9,15 @@
 //! truncate on opening wipes the holder's claim; to lock after the stamp lets a loser write.
 
 use crate::{
-    AsPath, Options, Wait,
-    contention::{self, Patience},
+    claim::{self, Stamp},
+    contention::{self, Backoff},
     error::{Call, Errno, Error},
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
-    path::Seal,
-    pid::{Pid, STAMP_ROOM},
-    place::{self, Place},
-    sys::{self, FileId, Kind, Status},
+    options::{Options, Wait},
+    path::AsPath,
+    pid::Pid,
+    place::{Opened, Place},
+    sys::{self, FileId, LockKind, Stat},
 };
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -51,6 +52,7 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 /// # fn main() {}
 /// ```
 #[derive(Debug)]
+#[must_use = "a lock that is dropped is released"]
 #[doc(alias = "flock")]
 #[doc(alias = "pidfile")]
 pub struct PidLock {
@@ -96,8 +98,8 @@ impl PidLock {
     /// - [`Error::Replaced`]: a hundred times in a row the file was removed or replaced while we locked it, or the file
     ///   system gives one file two identities.
     /// - [`Error::Sys`]: a call failed. Commonly `PermissionDenied` (the directory or file is not yours to write),
-    ///   `ReadOnlyFileSystem`, `NoSpace` or `QuotaExceeded` (the stamp does not fit), `FileTooLarge` (`RLIMIT_FSIZE`),
-    ///   `ProcessDescriptors` (no descriptor is free), `NoLock` (a file system without locks).
+    ///   `ReadOnlyFilesystem`, `StorageFull` or `QuotaExceeded` (the stamp does not fit), `FileTooLarge` (`RLIMIT_FSIZE`),
+    ///   `TooManyOpenFiles` (no descriptor is free), `NoLock` (a file system without locks).
     ///
     /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay, and
     /// an empty file where the kernel refuses every lock or gives a file two identities; a file left behind by a dead
@@ -121,19 +123,6 @@ impl PidLock {
     /// its own in a constant.
     pub const fn options() -> Options {
         Options::DEFAULT
-    }
-
-    pub(crate) fn acquire_with(path: &[u8], options: Options) -> Result<PidLock, Error> {
-        let mut patience = Patience::new(options.wait)?;
-        let place = Place::open(path, options.create_parents)?; // 1, 2
-        loop {
-            match open_and_lock(&place, options.mode, &mut patience) {
-                Ok((file, created, status)) => {
-                    return PidLock::take(file, place, status, options, Some(created || options.remove_on_release));
-                }
-                Err(error) => patience.again(error)?,
-            }
-        }
     }
 
     /// Takes over a lock from the program that this process was before `exec`, or from whoever passed the descriptor
@@ -160,7 +149,7 @@ impl PidLock {
     /// - [`Error::Replaced`]: `path` leads to another file, or to none.
     /// - [`Error::NotAPidFile`]: `fd` is a pipe, a socket, a directory, a file with more links.
     /// - [`Error::AlreadyLocked`]: another open file holds the lock.
-    /// - [`Error::InvalidPath`], and [`Error::Sys`]: with `BadDescriptor` where `fd` is not open; with `Invalid` from
+    /// - [`Error::InvalidPath`], and [`Error::Sys`]: with `BadDescriptor` where `fd` is not open; with `InvalidInput` from
     ///   `fcntl` where it was not opened for reading and writing, or for appending; with `NotFound` where there is no such
     ///   directory.
     ///
@@ -171,65 +160,46 @@ impl PidLock {
     /// Calls `openat`, `fstat`, `fstatat`, `fcntl`, `flock`, `getpid`, `pwrite`, `ftruncate`, `fsync` and `close`; beside a
     /// holder those of [`acquire`](PidLock::acquire). Source: fcntl(2), flock(2), execve(2).
     pub fn adopt(fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
-        PidLock::adopt_at(fd, path.bytes(Seal))
+        PidLock::adopt_bytes(fd, path.bytes())
     }
 
-    fn adopt_at(fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
-        let checked = Place::open(path, false).and_then(|place| {
-            place.identify(fd.as_fd())?;
-            if sys::is_read_write(fd.as_fd())? {
-                Ok(place)
-            } else {
-                Err(Error::Sys { call: Call::Fcntl, errno: Errno::Invalid })
-            }
-        });
-        let place = match checked {
+    fn adopt_bytes(fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
+        let place = match open_verified(fd.as_fd(), path) {
             Ok(place) => place,
             Err(error) => {
                 let _stays_open = fd.into_raw_fd();
                 return Err(error);
             }
         };
-        let file = place::above_standard_streams(fd)?;
+        let file = sys::above_standard_streams(fd)?;
         sys::set_close_on_exec(file.as_fd(), true)?;
-        let status = lock_again(&place, file.as_fd())?;
-        PidLock::take(file, place, status, Options::DEFAULT, None)
+        let stat = lock_again(&place, file.as_fd())?;
+        PidLock::from_locked(file, place, stat, Options::DEFAULT, Undo::Nothing)
     }
 
-    /// Steps 6 and 7 on a file that is locked. `undo`: what a failure does, to remove the file or to empty it, and to let
-    /// go; nothing where the lock is not ours to undo, since another process may share it.
-    fn take(
-        file: OwnedFd,
-        place: Place,
-        status: Status,
-        options: Options,
-        undo: Option<bool>,
-    ) -> Result<PidLock, Error> {
-        let taken = PidLock {
+    /// Steps 6 and 7 on a file that is locked. If they fail, undoes what is ours to undo.
+    fn from_locked(file: OwnedFd, place: Place, stat: Stat, options: Options, undo: Undo) -> Result<PidLock, Error> {
+        let lock = PidLock {
             file: Some(file),
             place,
-            id: status.id,
+            id: stat.id,
             stamped: AtomicI32::new(0),
             sync: options.sync,
             remove_on_release: options.remove_on_release,
         };
-        match taken.stamp(status.size) {
-            Ok(()) => Ok(taken),
-            Err(error) => {
-                if let Some(remove) = undo {
-                    let _the_first_error_counts = taken.vacate(taken.as_fd(), remove);
-                }
-                taken.disown();
-                Err(error)
-            }
+        let Err(error) = lock.stamp(stat.size) else { return Ok(lock) };
+        if undo != Undo::Nothing {
+            let _the_first_error_counts = lock.clear_and_unlock(lock.as_fd(), undo == Undo::Remove);
         }
+        lock.disown();
+        Err(error)
     }
 
     /// The process that this lock last wrote into the file: the one that acquired or adopted it, or, after
     /// [`restamp`](PidLock::restamp), the one that did that. In a forked child it is the parent until then.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        Pid::new(self.stamped.load(Relaxed)).unwrap_or(Pid::INIT) // always a `Pid`: `take` has stamped it
+        Pid::new(self.stamped.load(Relaxed)).unwrap_or(Pid::MAX) // always a `Pid`: `from_locked` has stamped it
     }
 
     /// Makes this process the owner and writes its PID into the file. For a child, after `fork`.
@@ -253,8 +223,8 @@ impl PidLock {
     /// Calls `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` and `fsync`; beside a holder those of
     /// [`acquire`](PidLock::acquire). Source: fork(2), flock(2).
     pub fn restamp(&self) -> Result<(), Error> {
-        let status = lock_again(&self.place, self.as_fd())?;
-        self.stamp(status.size)
+        let stat = lock_again(&self.place, self.as_fd())?;
+        self.stamp(stat.size)
     }
 
     /// Whether the path still leads to the locked file. If not, somebody has removed or replaced it without taking the
@@ -279,7 +249,7 @@ impl PidLock {
     /// # Platform-specific behavior
     /// Calls `fstatat`, relative to the directory that was opened at the beginning. Source: stat(2), inode(7).
     pub fn is_current(&self) -> Result<bool, Error> {
-        self.place.names(self.id)
+        self.place.leads_to(self.id)
     }
 
     /// Lets go of the name: removes the file (or empties it: [`Options::remove_on_release`]), unlocks it, closes it.
@@ -295,7 +265,7 @@ impl PidLock {
     /// # Platform-specific behavior
     /// Calls `getpid`, `pread`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
     pub fn release(mut self) -> Result<(), Error> {
-        self.let_go()
+        self.release_if_ours()
     }
 
     /// Closes this process's descriptors, and nothing more: the file and the lock stay with the child that shares
@@ -322,57 +292,83 @@ impl PidLock {
         self.file.take().ok_or(Error::Sys { call: Call::Fcntl, errno: Errno::BadDescriptor })
     }
 
-    /// Step 6: one write of the PID over all that was there, so that no reader ever sees a part of either; then cut off
-    /// what was longer; then step 7.
-    ///
-    /// Tempting and wrong: to truncate first, which shows readers an empty file where there was a PID; to write without
-    /// the padding, which shows them the new digits and then the old ones.
+    /// Steps 6 and 7.
     fn stamp(&self, size: u64) -> Result<(), Error> {
         let file = self.as_fd();
         let pid = Pid::new(sys::getpid()).ok_or(Error::Sys { call: Call::Getpid, errno: Errno::NoProcess })?;
-        let (text, length) = pid.stamp();
-        let mut old = usize::try_from(size).unwrap_or(usize::MAX);
-        if old > STAMP_ROOM {
-            sys::truncate(file, 0)?;
-            old = 0;
-        }
-        write_whole(file, text.get(..length.max(old)).unwrap_or_default())?;
-        self.stamped.store(pid.get(), Relaxed);
-        if old > length {
-            sys::truncate(file, u8::try_from(length).unwrap_or(u8::MAX))?;
-        }
-        if self.sync { sys::sync(file) } else { Ok(()) }
+        let stamp = Stamp::write(file, pid, size)?;
+        self.stamped.store(pid.get(), Relaxed); // from here on the file names this process, whatever follows
+        stamp.trim(file)?;
+        if self.sync { flush(file) } else { Ok(()) }
     }
 
     /// What release and drop do.
-    fn let_go(&mut self) -> Result<(), Error> {
+    fn release_if_ours(&mut self) -> Result<(), Error> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let pid = sys::getpid();
         if pid != self.stamped.load(Relaxed) {
             return Ok(()); // a forked child: LOCK_UN would free its parent's lock
         }
-        let ours = match place::claim(file.as_fd())? {
+        let ours = match claim::read(file.as_fd())? {
             Some(claim) => claim.get() == pid, // or a child took over
-            // Perhaps a child took over and let go already: then another may have the lock by now.
-            None => sys::try_lock(file.as_fd(), Kind::Exclusive)?,
+            // Perhaps a child took over and released already: then another may have the lock by now.
+            None => sys::try_lock(file.as_fd(), LockKind::Exclusive)?,
         };
-        if ours { self.vacate(file.as_fd(), self.remove_on_release) } else { Ok(()) }
+        if ours { self.clear_and_unlock(file.as_fd(), self.remove_on_release) } else { Ok(()) }
     }
 
-    /// Removes or empties the file that is locked and ours, and unlocks it: who has inherited a copy of the descriptor,
-    /// between fork and exec, would otherwise keep the lock.
-    fn vacate(&self, file: BorrowedFd<'_>, remove: bool) -> Result<(), Error> {
+    /// Removes or empties the file, which is locked and ours, and unlocks it. Without the unlocking, a copy of the
+    /// descriptor in a child between fork and exec would keep the lock.
+    fn clear_and_unlock(&self, file: BorrowedFd<'_>, remove: bool) -> Result<(), Error> {
         let removed = if remove { self.place.remove(self.id) } else { Ok(()) };
-        let emptied = if remove && removed.is_ok() { Ok(()) } else { sys::truncate(file, 0) };
+        let erased = if remove && removed.is_ok() { Ok(()) } else { claim::erase(file) };
         let unlocked = sys::unlock(file);
-        removed.and(emptied).and(unlocked)
+        removed.and(erased).and(unlocked)
     }
+}
+
+impl Options {
+    /// Takes the name, as [`PidLock::acquire`] does, with these options.
+    ///
+    /// # Errors
+    /// Those of [`PidLock::acquire`]; [`Error::AlreadyLocked`] after the wait; [`Error::Sys`] if `clock_gettime` fails.
+    ///
+    /// # Platform-specific behavior
+    /// Calls those of [`PidLock::acquire`], and for a wait that ends `clock_gettime`.
+    pub fn acquire(self, path: impl AsPath) -> Result<PidLock, Error> {
+        self.acquire_bytes(path.bytes())
+    }
+
+    fn acquire_bytes(self, path: &[u8]) -> Result<PidLock, Error> {
+        let mut backoff = Backoff::new(self.wait)?;
+        let place = Place::open(path, self.create_parents)?; // 1, 2
+        loop {
+            match open_and_lock(&place, self.mode, &mut backoff) {
+                Ok((Opened { file, created }, stat)) => {
+                    let undo = if created || self.remove_on_release { Undo::Remove } else { Undo::Erase };
+                    return PidLock::from_locked(file, place, stat, self, undo);
+                }
+                Err(error) => backoff.retry(error)?,
+            }
+        }
+    }
+}
+
+/// What a failed stamp undoes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    /// Removes the file, and unlocks it.
+    Remove,
+    /// Empties the file, and unlocks it.
+    Erase,
+    /// Nothing: another process may share the lock.
+    Nothing,
 }
 
 /// Lets go, as [`PidLock::release`] does, and ignores the result.
 impl Drop for PidLock {
     fn drop(&mut self) {
-        let _nobody_to_tell = self.let_go();
+        let _nobody_to_tell = self.release_if_ours();
     }
 }
 
@@ -392,53 +388,52 @@ impl AsRawFd for PidLock {
     }
 }
 
-/// Steps 3 to 5: the locked file, whether we made it, and its status; `Replaced` if it is to be done again.
-fn open_and_lock(place: &Place, mode: u16, patience: &mut Patience) -> Result<(OwnedFd, bool, Status), Error> {
-    let (file, created) = place.open_or_create(mode)?;
-    match lock(place, file.as_fd(), patience) {
-        Ok(status) => Ok((file, created, status)),
-        Err(error) => {
-            if created {
-                place.withdraw(file.as_fd());
-            } else if !matches!(error, Error::AlreadyLocked { .. }) {
-                let _the_first_error_counts = sys::unlock(file.as_fd()); // a sibling before its exec has a copy
-            }
-            Err(error)
-        }
+/// Steps 3 to 5: the locked file and its status; `Replaced` if the steps are to be done again.
+fn open_and_lock(place: &Place, mode: u16, backoff: &mut Backoff) -> Result<(Opened, Stat), Error> {
+    let opened = place.open_or_create(mode)?;
+    let file = opened.file.as_fd();
+    let error = match lock(place, file, backoff) {
+        Ok(stat) => return Ok((opened, stat)),
+        Err(error) => error,
+    };
+    if opened.created {
+        place.remove_unused(file);
+    } else if !matches!(error, Error::AlreadyLocked { .. }) {
+        let _the_first_error_counts = sys::unlock(file); // a child between fork and exec may have a copy
     }
+    Err(error)
 }
 
 /// Steps 4 and 5: the status of the file, which is locked, ours by name, and without a second link.
-fn lock(place: &Place, file: BorrowedFd<'_>, patience: &mut Patience) -> Result<Status, Error> {
-    match contention::contend(place, file, Kind::Exclusive, patience)? {
-        status if status.links > 1 => Err(Error::NotAPidFile), // a stamp would be written under the other name, too
-        status => Ok(status),
+fn lock(place: &Place, file: BorrowedFd<'_>, backoff: &mut Backoff) -> Result<Stat, Error> {
+    match contention::lock_and_verify(place, file, LockKind::Exclusive, backoff)? {
+        stat if stat.links > 1 => Err(Error::NotAPidFile), // a stamp would be written under the other name, too
+        stat => Ok(stat),
     }
 }
 
 /// Steps 4 and 5 on a file that should be locked already: then it stays so.
-fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Status, Error> {
-    lock(place, file, &mut Patience::new(Wait::Never)?)
+fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Stat, Error> {
+    lock(place, file, &mut Backoff::new(Wait::Never)?)
 }
 
-/// Writes all of it at the head of the file, or leaves the file empty if it can only write a part.
-#[inline(never)] // smaller by 80 bytes
-fn write_whole(file: BorrowedFd<'_>, text: &[u8]) -> Result<(), Error> {
-    let mut done = 0;
-    while let Some(rest) = text.get(done..).filter(|rest| !rest.is_empty()) {
-        // A short write: the next one says why.
-        let error = match sys::write_at(file, rest, u8::try_from(done).unwrap_or(u8::MAX)) {
-            Ok(0) => Error::Sys { call: Call::Pwrite, errno: Errno::NoSpace },
-            Ok(written) => {
-                done += written;
-                continue;
-            }
-            Err(error) => error,
-        };
-        if done > 0 {
-            sys::truncate(file, 0)?;
-        }
-        return Err(error);
+/// The place of a file that somebody else has opened; an error if the path does not lead to it, or if it was not opened
+/// as we would have opened it.
+fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Error> {
+    let place = Place::open(path, false)?;
+    place.verify(file)?;
+    if !sys::is_read_write(file)? {
+        return Err(Error::Sys { call: Call::Fcntl, errno: Errno::InvalidInput });
     }
-    Ok(())
+    Ok(place)
+}
+
+/// Step 7. These answers mean that the file system has nothing to flush, and that is as good as done.
+fn flush(file: BorrowedFd<'_>) -> Result<(), Error> {
+    match sys::sync(file) {
+        Err(Error::Sys { errno: Errno::InvalidInput | Errno::ReadOnlyFilesystem | Errno::NotImplemented, .. }) => {
+            Ok(())
+        }
+        result => result,
+    }
 }

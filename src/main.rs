@@ -7,11 +7,10 @@
 #[cfg(any(feature = "std", debug_assertions))]
 extern crate std; // for its panic handler alone
 
-#[forbid(unsafe_code)]
 mod command;
 
+use command::sys::Arguments;
 use core::ffi::{c_char, c_int};
-use pidflock::command::Arguments;
 
 #[link(name = "c")]
 #[allow(unsafe_code)]

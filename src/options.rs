@@ -1,15 +1,15 @@
 //! What a caller can choose, with the defaults.
 
-use crate::{AsPath, Error, PidLock, path::Seal};
 use core::time::Duration;
 
 /// How long to wait for a name that another process holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Not at all.
     ///
     /// What looks like a holder is looked at again, for a few milliseconds, if it may be none: see
-    /// [`PidLock::acquire`].
+    /// [`PidLock::acquire`](crate::PidLock::acquire).
+    #[default]
     Never,
     /// Until the name is free. Sleeps in flock(2) itself; a signal handler that runs meanwhile does not end it.
     ///
@@ -17,7 +17,8 @@ pub enum Wait {
     /// does not take the lock, while its holder lives on, the sleeper stays with that holder.
     Forever,
     /// At most for this long, on the monotonic clock, never less, and over by no more than one scheduling delay; but while
-    /// somebody has a *shared* lock, at least for the tenth of a second that [`PidLock::acquire`] names.
+    /// somebody has a *shared* lock, at least for the tenth of a second that [`PidLock::acquire`](crate::PidLock::acquire)
+    /// names.
     ///
     /// Sleeps on the holder's pidfd, and so wakes at once when the holder dies; for a holder that lets go without
     /// dying it looks again at growing intervals of at most 50 milliseconds. Where the kernel has no pidfd (before
@@ -26,7 +27,8 @@ pub enum Wait {
     For(Duration),
 }
 
-/// What to do differently from [`PidLock::acquire`]. Made by [`PidLock::options`], ends in [`Options::acquire`].
+/// What to do differently from [`PidLock::acquire`](crate::PidLock::acquire). Made by
+/// [`PidLock::options`](crate::PidLock::options), ends in [`Options::acquire`].
 ///
 /// ```no_run
 /// use pidflock::{PidLock, Wait};
@@ -35,7 +37,7 @@ pub enum Wait {
 /// let lock = PidLock::options().mode(0o640).wait(Wait::For(Duration::from_secs(5))).acquire("/run/demo/demo.pid")?;
 /// # drop(lock); Ok::<(), pidflock::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "options do nothing until `acquire`"]
 pub struct Options {
     pub(crate) mode: u16,
@@ -52,14 +54,14 @@ impl Options {
     /// The permission bits of a file that is created, less the umask: by default `0o644`. Bits beyond `0o777` are
     /// ignored. A file that is there keeps its own. Source: open(2), umask(2).
     ///
-    /// Whoever may open the file, even only to read it, can lock it, and so keep the name from you: leave away what
-    /// strangers need not read. [`signal`](crate::signal()) does not trust a file that everybody can write.
+    /// Anybody who may open the file, even only to read it, can lock it, and so keep the name from you: omit the bits
+    /// that strangers do not need. [`signal`](crate::signal()) does not trust a file that everybody can write.
     pub const fn mode(self, mode: u32) -> Options {
         Options { mode: (mode & 0o777) as u16, ..self }
     }
 
     /// Whether missing parent directories are made, with `0o755` less the umask: by default yes. They stay. Without,
-    /// a missing one is [`Error::Sys`] with `NotFound` from `openat`. Source: mkdir(2).
+    /// a missing one is [`Error::Sys`](crate::Error::Sys) with `NotFound` from `openat`. Source: mkdir(2).
     pub const fn create_parents(self, create: bool) -> Options {
         Options { create_parents: create, ..self }
     }
@@ -80,15 +82,10 @@ impl Options {
     pub const fn wait(self, wait: Wait) -> Options {
         Options { wait, ..self }
     }
+}
 
-    /// Takes the name, as [`PidLock::acquire`] does, with these options.
-    ///
-    /// # Errors
-    /// Those of [`PidLock::acquire`]; [`Error::AlreadyLocked`] after the wait; [`Error::Sys`] if `clock_gettime` fails.
-    ///
-    /// # Platform-specific behavior
-    /// Calls those of [`PidLock::acquire`], and for a wait that ends `clock_gettime`.
-    pub fn acquire(self, path: impl AsPath) -> Result<PidLock, Error> {
-        PidLock::acquire_with(path.bytes(Seal), self)
+impl Default for Options {
+    fn default() -> Options {
+        Options::DEFAULT
     }
 }

@@ -1,25 +1,34 @@
 //! A path as bytes, cut into directory and name; what is refused. Pure.
 
-use crate::{Error, sys};
+use crate::{error::Error, sys};
 use core::ffi::CStr;
 
 /// The longest path, in bytes: `PATH_MAX` of Linux, less the NUL that ends it.
-pub(crate) const PATH_MOST: usize = 4095;
+pub(crate) const PATH_MAX: usize = 4095;
 
-/// The longest name, in bytes: `NAME_MAX` on every system that we know.
-pub(crate) const NAME_MOST: usize = 255;
+/// The longest name, in bytes, on every system that we know.
+pub(crate) const NAME_MAX: usize = 255;
 
-/// The directory of a path, up to and with its last slash, or empty; and the name after it.
-pub(crate) fn cut(path: &[u8]) -> Result<(&[u8], &[u8]), Error> {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    if path.len() > PATH_MOST || matches!(name, b"" | b"." | b"..") {
-        return Err(Error::InvalidPath);
-    }
-    Ok((path.get(..path.len() - name.len()).unwrap_or_default(), name))
+/// The two parts of a path.
+pub(crate) struct Parts<'p> {
+    /// Up to and with the last slash; empty if there is none.
+    pub(crate) directory: &'p [u8],
+    /// After the last slash.
+    pub(crate) name: &'p [u8],
 }
 
-/// Makes of the text what the kernel takes for a string: a NUL at its end, and none inside. In a buffer of the caller, whose
-/// last byte is a NUL already: it may be most of the stack that an operation needs.
+/// Cuts a path after its last slash. Refuses what cannot be the path of a file.
+pub(crate) fn cut(path: &[u8]) -> Result<Parts<'_>, Error> {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    if path.len() > PATH_MAX || matches!(name, b"" | b"." | b"..") {
+        return Err(Error::InvalidPath);
+    }
+    Ok(Parts { directory: path.get(..path.len() - name.len()).unwrap_or_default(), name })
+}
+
+/// Copies the text into the caller's buffer as a C string. Refuses a NUL inside the text, and a text that does not fit.
+///
+/// The buffer is the caller's, since it may be most of the stack that an operation needs.
 pub(crate) fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> Result<&'b CStr, Error> {
     if text.len() >= buffer.len() || text.iter().any(|byte| matches!(byte, 0)) {
         return Err(Error::InvalidPath);
@@ -35,83 +44,120 @@ pub(crate) fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> Result<&'b CStr
 
 /// A path: anything that is bytes, owned or borrowed.
 ///
-/// `str`, `[u8]` (also as `b"..."`) and `CStr`; with the feature `std` also `Path`, `PathBuf`, `OsStr`, `OsString` and
-/// `String`; and references to all of them. Sealed: the crate alone implements it.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a path for pidflock",
-    note = "a path is `&str`, `&[u8]` or `&CStr`; `Path`, `PathBuf`, `OsStr`, `OsString` and `String` need the feature `std`"
-)]
-pub trait AsPath {
-    #[doc(hidden)]
-    fn bytes(&self, seal: Seal) -> &[u8];
-}
+/// `str`, `[u8]` (also as `b"..."`) and `CStr`; with the feature `std` also `Path`, `PathBuf`, `OsStr`, `OsString`,
+/// `String`, `CString`, `Vec<u8>`, and `Box` and `Cow` of a path; and references to all of them. Sealed: the crate alone
+/// implements it.
+pub trait AsPath: sealed::Bytes {}
 
-/// Seals `AsPath`: nobody outside can name it.
-#[derive(Debug)]
-pub struct Seal;
+impl<T: sealed::Bytes + ?Sized> AsPath for T {}
 
-impl<T: AsPath + ?Sized> AsPath for &T {
-    fn bytes(&self, seal: Seal) -> &[u8] {
-        (**self).bytes(seal)
+/// What keeps others from implementing `AsPath`: nobody outside can name it.
+pub(crate) mod sealed {
+    use core::ffi::CStr;
+
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is not a path for pidflock",
+        note = "a path is `&str`, `&[u8]` or `&CStr`; `Path`, `PathBuf`, `OsStr`, `OsString` and `String` need the feature `std`"
+    )]
+    pub trait Bytes {
+        fn bytes(&self) -> &[u8];
     }
-}
 
-impl AsPath for str {
-    fn bytes(&self, _: Seal) -> &[u8] {
-        self.as_bytes()
+    impl<T: Bytes + ?Sized> Bytes for &T {
+        fn bytes(&self) -> &[u8] {
+            (**self).bytes()
+        }
     }
-}
 
-impl AsPath for [u8] {
-    fn bytes(&self, _: Seal) -> &[u8] {
-        self
+    impl Bytes for str {
+        fn bytes(&self) -> &[u8] {
+            self.as_bytes()
+        }
     }
-}
 
-impl<const N: usize> AsPath for [u8; N] {
-    fn bytes(&self, _: Seal) -> &[u8] {
-        self
+    impl Bytes for [u8] {
+        fn bytes(&self) -> &[u8] {
+            self
+        }
     }
-}
 
-impl AsPath for CStr {
-    fn bytes(&self, _: Seal) -> &[u8] {
-        self.to_bytes()
+    impl<const N: usize> Bytes for [u8; N] {
+        fn bytes(&self) -> &[u8] {
+            self
+        }
+    }
+
+    impl Bytes for CStr {
+        fn bytes(&self) -> &[u8] {
+            self.to_bytes()
+        }
     }
 }
 
 #[cfg(feature = "std")]
 mod with_std {
-    use super::{AsPath, Seal};
-    use std::{ffi::*, os::unix::ffi::OsStrExt, path::*, string::String};
+    use super::sealed::Bytes;
+    use std::{
+        borrow::{Cow, ToOwned},
+        boxed::Box,
+        ffi::{CString, OsStr, OsString},
+        os::unix::ffi::OsStrExt,
+        path::{Path, PathBuf},
+        string::String,
+        vec::Vec,
+    };
 
-    impl AsPath for OsStr {
-        fn bytes(&self, _: Seal) -> &[u8] {
+    impl Bytes for OsStr {
+        fn bytes(&self) -> &[u8] {
             self.as_bytes()
         }
     }
 
-    impl AsPath for OsString {
-        fn bytes(&self, _: Seal) -> &[u8] {
+    impl Bytes for OsString {
+        fn bytes(&self) -> &[u8] {
             self.as_bytes()
         }
     }
 
-    impl AsPath for Path {
-        fn bytes(&self, _: Seal) -> &[u8] {
+    impl Bytes for Path {
+        fn bytes(&self) -> &[u8] {
             self.as_os_str().as_bytes()
         }
     }
 
-    impl AsPath for PathBuf {
-        fn bytes(&self, _: Seal) -> &[u8] {
+    impl Bytes for PathBuf {
+        fn bytes(&self) -> &[u8] {
             self.as_os_str().as_bytes()
         }
     }
 
-    impl AsPath for String {
-        fn bytes(&self, _: Seal) -> &[u8] {
+    impl Bytes for String {
+        fn bytes(&self) -> &[u8] {
             self.as_bytes()
+        }
+    }
+
+    impl Bytes for CString {
+        fn bytes(&self) -> &[u8] {
+            self.as_bytes()
+        }
+    }
+
+    impl Bytes for Vec<u8> {
+        fn bytes(&self) -> &[u8] {
+            self
+        }
+    }
+
+    impl<T: Bytes + ?Sized> Bytes for Box<T> {
+        fn bytes(&self) -> &[u8] {
+            (**self).bytes()
+        }
+    }
+
+    impl<T: Bytes + ToOwned + ?Sized> Bytes for Cow<'_, T> {
+        fn bytes(&self) -> &[u8] {
+            (**self).bytes()
         }
     }
 }

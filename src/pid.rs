@@ -1,14 +1,12 @@
-//! `Pid`: a number that can name one process, and its text. Pure.
+//! `Pid`: number <-> text. Pure.
 
-use core::{fmt, iter::successors, num::NonZeroI32};
+use core::{error, fmt, num::NonZeroI32, str::FromStr};
 
-/// The longest content that a stamp writes over in one go, in bytes. Its own text is ten digits and a newline at most.
-pub(crate) const STAMP_ROOM: usize = 32;
+/// The longest first line that can be a claim, in bytes.
+pub(crate) const LINE_MAX: usize = 63;
 
-/// How much of a file is read for a claim, in bytes.
-pub(crate) const CLAIM_MAX: usize = 64;
-
-const _: () = assert!(i32::MAX.ilog10() as usize + 1 < STAMP_ROOM);
+/// How many decimal digits the largest PID has.
+pub(crate) const DIGITS_MAX: usize = i32::MAX.ilog10() as usize + 1;
 
 /// The ID of one process: 1..=2147483647.
 ///
@@ -27,6 +25,9 @@ impl Pid {
         None => unreachable!(),
     };
 
+    /// The largest number that `pid_t` can hold: 2147483647. No kernel gives it to a process.
+    pub const MAX: Pid = Pid(NonZeroI32::MAX);
+
     /// The PID with this number; `None` for zero and below.
     #[must_use]
     pub const fn new(number: i32) -> Option<Pid> {
@@ -42,13 +43,25 @@ impl Pid {
         self.0.get()
     }
 
+    /// The same as [`Pid::new`], under the name that [`Signal`](crate::Signal) and [`Errno`](crate::Errno) have for it.
+    #[must_use]
+    pub const fn from_raw(raw: i32) -> Option<Pid> {
+        Pid::new(raw)
+    }
+
+    /// The same as [`Pid::get`], under the name that [`Signal`](crate::Signal) and [`Errno`](crate::Errno) have for it.
+    #[must_use]
+    pub const fn as_raw(self) -> i32 {
+        self.get()
+    }
+
     /// The number, without the sign that it never has.
     #[must_use]
     pub const fn as_u32(self) -> u32 {
         self.0.get().unsigned_abs()
     }
 
-    /// The claim in a PID file whose first bytes are these; only the first 64 count.
+    /// The claim in a PID file whose first bytes are these.
     ///
     /// A claim is a first line of optional blanks (space, tab), decimal digits, optional blanks; after it comes the
     /// end, or a newline and anything. All else is no claim: nothing, `0`, `-1`, `+5`, `12abc`, `99999999999`, NULs,
@@ -61,31 +74,41 @@ impl Pid {
     /// ```
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Pid> {
-        let head = text.get(..CLAIM_MAX).unwrap_or(text);
-        let mut word = head.split(|byte| *byte == b'\n').next()?;
-        if word.len() == CLAIM_MAX {
-            return None; // a line that does not end in what was read may go on with anything
+        let mut word = text.split(|byte| *byte == b'\n').next()?;
+        if word.len() > LINE_MAX {
+            return None;
         }
         while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = word {
             word = rest;
         }
-        let number = word.iter().try_fold(0_i32, |number, byte| match byte {
-            b'0'..=b'9' => number.checked_mul(10)?.checked_add(i32::from(byte - b'0')),
-            _ => None,
-        });
-        Pid::new(number?)
+        Pid::from_digits(word)
     }
 
-    /// What a stamp writes: the digits and a newline, then more newlines to the end of the buffer. Also its length.
-    pub(crate) fn stamp(self) -> ([u8; STAMP_ROOM], usize) {
-        let mut text = [b'\n'; STAMP_ROOM];
-        let digits = successors(Some(self.as_u32()), |rest| Some(rest / 10)).take_while(|rest| *rest > 0);
-        let length = digits.clone().count();
-        for (byte, rest) in text.iter_mut().take(length).rev().zip(digits) {
-            *byte = b'0' + (rest % 10) as u8;
-        }
-        (text, length + 1)
+    fn from_digits(text: &[u8]) -> Option<Pid> {
+        Pid::new(decimal(text)?)
     }
+
+    /// Writes the decimal digits to the head of the buffer, which has room for `DIGITS_MAX`. Returns how many they are.
+    pub(crate) fn write_digits(self, buffer: &mut [u8]) -> usize {
+        let length = self.0.unsigned_abs().ilog10() as usize + 1;
+        let mut rest = self.as_u32();
+        for byte in buffer.iter_mut().take(length).rev() {
+            *byte = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        length
+    }
+}
+
+/// A number in decimal digits and nothing else.
+pub(crate) fn decimal(text: &[u8]) -> Option<i32> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_i32, |number, byte| match byte {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(i32::from(byte - b'0')),
+        _ => None,
+    })
 }
 
 impl fmt::Display for Pid {
@@ -99,3 +122,53 @@ impl fmt::Debug for Pid {
         fmt::Debug::fmt(&self.0, f)
     }
 }
+
+impl From<Pid> for i32 {
+    fn from(pid: Pid) -> i32 {
+        pid.get()
+    }
+}
+
+impl From<Pid> for u32 {
+    fn from(pid: Pid) -> u32 {
+        pid.as_u32()
+    }
+}
+
+impl TryFrom<i32> for Pid {
+    type Error = InvalidPid;
+
+    fn try_from(number: i32) -> Result<Pid, InvalidPid> {
+        Pid::new(number).ok_or(InvalidPid)
+    }
+}
+
+/// For [`std::process::id`] and `Child::id`.
+impl TryFrom<u32> for Pid {
+    type Error = InvalidPid;
+
+    fn try_from(number: u32) -> Result<Pid, InvalidPid> {
+        i32::try_from(number).ok().and_then(Pid::new).ok_or(InvalidPid)
+    }
+}
+
+/// Decimal digits and nothing else. [`Pid::parse`] reads the text of a PID file.
+impl FromStr for Pid {
+    type Err = InvalidPid;
+
+    fn from_str(text: &str) -> Result<Pid, InvalidPid> {
+        Pid::from_digits(text.as_bytes()).ok_or(InvalidPid)
+    }
+}
+
+/// A number or text is not a PID: 1..=2147483647.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InvalidPid;
+
+impl fmt::Display for InvalidPid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a process ID")
+    }
+}
+
+impl error::Error for InvalidPid {}

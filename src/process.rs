@@ -3,7 +3,7 @@
 #[cfg(pidfd)]
 use crate::fd::{AsFd, OwnedFd};
 #[cfg(proc)]
-use crate::{error::found, fd::BorrowedFd, path, pid::STAMP_ROOM};
+use crate::{error::found, fd::BorrowedFd, pid::DIGITS_MAX};
 use crate::{
     error::{Errno, Error},
     pid::Pid,
@@ -12,6 +12,14 @@ use crate::{
 };
 #[cfg(proc)]
 use core::ffi::CStr;
+
+/// What the kernel says of a process and a file.
+pub(crate) struct Evidence {
+    /// The effective user of the process.
+    pub(crate) owner: u32,
+    /// The process has the file open, with an exclusive lock.
+    pub(crate) has_lock: bool,
+}
 
 /// A process that was alive when it was found.
 #[derive(Debug)]
@@ -33,7 +41,7 @@ impl Process {
                 // Before Linux 5.3, or forbidden by seccomp.
                 Some(Errno::NotImplemented | Errno::NotPermitted) => None,
                 // EINVAL: the number of a thread that does not lead a process.
-                Some(Errno::NoProcess | Errno::Invalid | Errno::NotFound) => return Ok(None),
+                Some(Errno::NoProcess | Errno::InvalidInput | Errno::NotFound) => return Ok(None),
                 _ => return Err(error),
             },
         };
@@ -60,18 +68,17 @@ impl Process {
         sys::sleep(nanoseconds);
     }
 
-    /// Who owns the process (its effective user), and whether it has locked this file: none where /proc is not there, or
-    /// hides either from us.
+    /// What /proc shows of the process and this file; none where /proc is not mounted, or hides either from us.
     #[cfg(proc)]
-    pub(crate) fn holding(&self, file: FileId) -> Result<Option<(u32, bool)>, Error> {
-        let (digits, length) = self.pid.stamp();
-        let mut name = [0; STAMP_ROOM];
-        let name = path::c_string(&mut name, digits.get(..length - 1).unwrap_or_default())?;
+    pub(crate) fn evidence(&self, file: FileId) -> Result<Option<Evidence>, Error> {
+        let mut name = [0; DIGITS_MAX + 1];
+        self.pid.write_digits(&mut name);
         let look = || {
             let proc = sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0)?;
             // Open, it stays with the process when its number is given to another.
-            let process = sys::openat(proc.as_fd(), name, sys::DIRECTORY, 0)?;
-            Ok((sys::fstat(process.as_fd())?.owner, has_locked(process.as_fd(), file)?))
+            let process = sys::openat(proc.as_fd(), sys::c_str(&name), sys::DIRECTORY, 0)?;
+            let owner = sys::fstat(process.as_fd())?.owner;
+            Ok(Evidence { owner, has_lock: has_locked(process.as_fd(), file)? })
         };
         match look() {
             // Or the process is gone. Any other error must not pass for that.
@@ -84,7 +91,7 @@ impl Process {
     }
 
     #[cfg(not(proc))]
-    pub(crate) fn holding(&self, _: FileId) -> Result<Option<(u32, bool)>, Error> {
+    pub(crate) fn evidence(&self, _: FileId) -> Result<Option<Evidence>, Error> {
         Ok(None)
     }
 
@@ -101,9 +108,9 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
-            return sys::pidfd_send_signal(pidfd.as_fd(), signal.number());
+            return sys::pidfd_send_signal(pidfd.as_fd(), signal.as_raw());
         }
-        sys::kill(self.pid.get(), signal.number())
+        sys::kill(self.pid.get(), signal.as_raw())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `Signal`: number <-> name. Pure.
 
-use crate::sys::LAST_SIGNAL;
-use core::fmt;
+use crate::pid;
+use core::{error, fmt, str::FromStr};
 
 /// A signal that the kernel knows, or 0, which only asks whether it could be sent: signal(7), kill(2).
 ///
@@ -9,13 +9,20 @@ use core::fmt;
 /// use pidflock::Signal;
 ///
 /// assert_eq!(Signal::from_name("SIGHUP"), Some(Signal::HUP));
+/// assert_eq!("hup".parse(), Ok(Signal::HUP));
 /// assert_eq!(Signal::from_raw(0), Some(Signal::CHECK));
 /// assert_eq!(Signal::from_raw(-9), None);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(i32);
 
-/// Padded, since a pointer to each would take more than they do.
+/// The highest number of a signal. It differs from system to system, and libc does not name it everywhere.
+const LAST_SIGNAL: i32 = match i32::from_str_radix(env!("PIDFLOCK_LAST_SIGNAL"), 10) {
+    Ok(number) => number,
+    Err(_) => panic!("build.rs prints a number"),
+};
+
+/// Names of one length, since a slice would add a pointer to each.
 #[rustfmt::skip]
 const NAMES: &[([u8; 6], i32)] = &[
     (*b"HUP   ", libc::SIGHUP),       (*b"INT   ", libc::SIGINT),       (*b"QUIT  ", libc::SIGQUIT),
@@ -31,7 +38,7 @@ const NAMES: &[([u8; 6], i32)] = &[
 ];
 
 impl Signal {
-    /// Nothing is sent: only asks whether a signal could be.
+    /// Sends nothing: only asks whether a signal could be sent.
     pub const CHECK: Signal = Signal(0);
     /// Reload, by the custom of daemons.
     pub const HUP: Signal = Signal(libc::SIGHUP);
@@ -39,6 +46,8 @@ impl Signal {
     pub const INT: Signal = Signal(libc::SIGINT);
     /// Cannot be caught.
     pub const KILL: Signal = Signal(libc::SIGKILL);
+    /// As Ctrl-\ on a terminal; several daemons finish their work first.
+    pub const QUIT: Signal = Signal(libc::SIGQUIT);
     /// Please end: what kill(1) sends by default.
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// For the program to define.
@@ -48,20 +57,23 @@ impl Signal {
 
     /// The signal with this number: 0, or up to the last that this system has (64 on Linux, 127 there on MIPS).
     #[must_use]
-    pub const fn from_raw(number: i32) -> Option<Signal> {
-        if number < 0 || number > LAST_SIGNAL { None } else { Some(Signal(number)) }
+    pub const fn from_raw(raw: i32) -> Option<Signal> {
+        if raw < 0 || raw > LAST_SIGNAL { None } else { Some(Signal(raw)) }
+    }
+
+    /// The number, as `kill(2)` takes it.
+    #[must_use]
+    pub const fn as_raw(self) -> i32 {
+        self.0
     }
 
     /// The signal with this name, with or without `SIG`, in either case: `"HUP"`, `"SIGHUP"`, `"hup"`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Signal> {
-        Signal::named(name.as_bytes())
+        Signal::from_name_bytes(name.as_bytes())
     }
 
-    /// The same, for what need not be UTF-8.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn named(name: &[u8]) -> Option<Signal> {
+    fn from_name_bytes(name: &[u8]) -> Option<Signal> {
         let bare = match name {
             [b'S' | b's', b'I' | b'i', b'G' | b'g', bare @ ..] => bare,
             _ => name,
@@ -71,18 +83,62 @@ impl Signal {
         found.map(|(_, number)| Signal(*number))
     }
 
-    /// Its number, as `kill(2)` takes it.
+    /// The signal with this name, as [`Signal::from_name`] takes it, or with this decimal number: what kill(1) takes.
+    /// Bytes, since the arguments of a program need not be UTF-8.
+    ///
+    /// ```
+    /// # use pidflock::Signal;
+    /// assert_eq!(Signal::parse(b"SIGTERM"), Some(Signal::TERM));
+    /// assert_eq!(Signal::parse(b"9"), Some(Signal::KILL));
+    /// assert_eq!(Signal::parse(b"+9"), None);
+    /// ```
     #[must_use]
-    pub const fn number(self) -> i32 {
-        self.0
+    pub fn parse(text: &[u8]) -> Option<Signal> {
+        match pid::decimal(text) {
+            Some(number) => Signal::from_raw(number),
+            None => Signal::from_name_bytes(text),
+        }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        let (name, _) = NAMES.iter().find(|(_, number)| *number == self.0)?;
+        core::str::from_utf8(name.trim_ascii_end()).ok()
+    }
+}
+
+/// Without `SIG`: `HUP`. The number where there is no name, as for 0 and real-time signals.
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => fmt::Display::fmt(&self.0, f),
+        }
     }
 }
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match NAMES.iter().find(|(_, number)| *number == self.0) {
-            Some((name, _)) => f.write_str(core::str::from_utf8(name.trim_ascii_end()).unwrap_or_default()),
-            None => fmt::Debug::fmt(&self.0, f),
-        }
+        fmt::Display::fmt(self, f)
     }
 }
+
+/// What [`Signal::parse`] takes.
+impl FromStr for Signal {
+    type Err = InvalidSignal;
+
+    fn from_str(text: &str) -> Result<Signal, InvalidSignal> {
+        Signal::parse(text.as_bytes()).ok_or(InvalidSignal)
+    }
+}
+
+/// A text is neither the name nor the number of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InvalidSignal;
+
+impl fmt::Display for InvalidSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a signal")
+    }
+}
+
+impl error::Error for InvalidSignal {}

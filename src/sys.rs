@@ -1,15 +1,15 @@
 //! The system calls: one small safe function each, that adds `EINTR` and `errno` and decides nothing.
 //!
-//! Results follow one rule: -1 becomes `Error::Sys` with the name of the call, and `errno` is read then and only then.
-//! An interrupted call is called again (`again`), except the two that sleep for a time and close(2), which is not here:
+//! -1 becomes `Error::Sys` with the name of the call; `errno` is read then and only then. `retry_on_eintr` makes an
+//! interrupted call again. Three are not made again: the two that sleep for a time, and close(2), which is not here:
 //! descriptors close themselves on drop.
 
 use crate::{
     error::{Call, Errno, Error},
-    fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 use core::{
-    ffi::{CStr, c_char, c_int},
+    ffi::{CStr, c_int},
     mem::MaybeUninit,
 };
 
@@ -34,10 +34,11 @@ mod c {
 type Result<T> = core::result::Result<T, Error>;
 
 /// The working directory, in the place of an open one.
-// SAFETY: AT_FDCWD is no descriptor, so nobody can close it, and the *at calls take it.
+// SAFETY: a borrowed descriptor must stay open and must not be -1. AT_FDCWD is another negative number that is no
+// descriptor: nobody can close it, and the *at calls take it.
 pub(crate) const CWD: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(c::AT_FDCWD) };
 
-/// For a directory: opened by who may search it, even if he may not list it, where the kernel can.
+/// For a directory. Needs search permission only, not read, where the kernel has `O_PATH`.
 #[cfg(o_path)]
 pub(crate) const DIRECTORY: c_int = c::O_PATH | c::O_DIRECTORY;
 #[cfg(not(o_path))]
@@ -57,46 +58,63 @@ pub(crate) const READ: c_int = c::O_RDONLY | c::O_NOFOLLOW | c::O_NONBLOCK | c::
 pub(crate) const READ_WRITE: c_int = c::O_RDWR | c::O_NOFOLLOW | c::O_NONBLOCK | c::O_NOCTTY;
 pub(crate) const CREATE: c_int = READ_WRITE | c::O_CREAT | c::O_EXCL;
 
-/// What a call has returned, if it is not -1, or why it is; none if a signal interrupted it.
-#[inline(never)] // once, and not in every function below
-fn outcome(call: Call, returned: c_int) -> Option<Result<c_int>> {
-    if returned != -1 {
-        return Some(Ok(returned));
+impl Errno {
+    /// Why the last call of the C library failed, in this thread: std's `last_os_error`, for programs without std that
+    /// make system calls of their own, `execv` after [`hand_over`](crate::PidLock::hand_over) for example.
+    ///
+    /// It means something only right after a call that has reported a failure: errno(3).
+    #[must_use]
+    pub fn last_os_error() -> Errno {
+        Errno::from_raw(errno())
     }
+}
+
+fn errno() -> c_int {
     // SAFETY: it takes nothing and returns the address of this thread's errno.
     let errno = unsafe { c::errno_location() };
     // SAFETY: that address is valid and ours for as long as the thread runs.
-    let errno = unsafe { *errno };
-    (errno != c::EINTR).then(|| Err(Error::sys(call, errno)))
+    unsafe { *errno }
+}
+
+/// What a call has returned, or its errno if that is -1; none if a signal interrupted it.
+fn ret_c_int(call: Call, returned: c_int) -> Option<Result<c_int>> {
+    if returned != -1 {
+        return Some(Ok(returned));
+    }
+    let errno = errno();
+    (errno != c::EINTR).then(|| Err(Error::Sys { call, errno: Errno::from_raw(errno) }))
 }
 
 /// Calls until it was not a signal that ended the call.
-fn again(call: Call, mut f: impl FnMut() -> c_int) -> Result<c_int> {
+fn retry_on_eintr(call: Call, mut f: impl FnMut() -> c_int) -> Result<c_int> {
     loop {
-        if let Some(result) = outcome(call, f()) {
+        if let Some(result) = ret_c_int(call, f()) {
             return result;
         }
     }
 }
 
-/// What a call has returned as a longer number: -1, a descriptor, or a length within one of our buffers.
-#[inline(never)] // like `outcome`
-fn int(returned: impl TryInto<c_int>) -> c_int {
+/// For a call that returns a `long` or an `ssize_t`: -1, a descriptor, or a length within one of our buffers.
+#[inline(never)] // a conversion in each function below takes more bytes than the calls of this one
+fn as_c_int(returned: impl TryInto<c_int>) -> c_int {
     returned.try_into().unwrap_or(c_int::MAX)
 }
 
-/// A length that a call has returned.
-fn length(returned: c_int) -> usize {
+/// For a call that has returned a length.
+fn ret_usize(returned: c_int) -> usize {
     returned.unsigned_abs() as usize
 }
 
-/// Owns the descriptor that a call has just returned.
-fn owned(returned: c_int) -> OwnedFd {
-    // SAFETY: the callers pass on what a call that makes a descriptor has returned to them, once.
+/// For a call that has returned a descriptor.
+///
+/// # Safety
+/// `returned` is open, and nobody else owns it.
+unsafe fn ret_owned_fd(returned: c_int) -> OwnedFd {
+    // SAFETY: the caller promises what `from_raw_fd` asks for.
     unsafe { OwnedFd::from_raw_fd(returned) }
 }
 
-/// What stands before the first NUL; nothing if the last byte is not one. (`CStr::from_bytes_until_nul` would look for it.)
+/// The bytes before the first NUL; nothing if there is none.
 pub(crate) fn c_str(bytes: &[u8]) -> &CStr {
     match bytes {
         // SAFETY: the last byte is a NUL, so there is a first one within.
@@ -109,29 +127,41 @@ pub(crate) fn c_str(bytes: &[u8]) -> &CStr {
 pub(crate) fn openat(directory: BorrowedFd<'_>, name: &CStr, flags: c_int, mode: u16) -> Result<OwnedFd> {
     let (directory, flags) = (directory.as_raw_fd(), flags | c::O_CLOEXEC);
     // SAFETY: `name` ends in a NUL, and the mode has the type that a variadic mode_t is promoted to.
-    again(Call::Openat, || unsafe { c::openat(directory, name.as_ptr(), flags, c_int::from(mode)) }).map(owned)
+    let open = || unsafe { c::openat(directory, name.as_ptr(), flags, c_int::from(mode)) };
+    // SAFETY: the kernel has just opened it for us.
+    retry_on_eintr(Call::Openat, open).map(|fd| unsafe { ret_owned_fd(fd) })
 }
 
 /// mkdirat(2).
 pub(crate) fn mkdirat(directory: BorrowedFd<'_>, name: &CStr, mode: u16) -> Result<()> {
     // SAFETY: `name` ends in a NUL.
-    again(Call::Mkdirat, || unsafe { c::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode.into()) }).map(drop)
+    retry_on_eintr(Call::Mkdirat, || unsafe { c::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode.into()) }).map(drop)
 }
 
 /// unlinkat(2), for a file.
 pub(crate) fn unlinkat(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // SAFETY: `name` ends in a NUL.
-    again(Call::Unlinkat, || unsafe { c::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+    retry_on_eintr(Call::Unlinkat, || unsafe { c::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
 fn fcntl(fd: BorrowedFd<'_>, command: c_int, argument: c_int) -> Result<c_int> {
     // SAFETY: the commands below take an int or nothing, and no pointer.
-    again(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), command, argument) })
+    retry_on_eintr(Call::Fcntl, || unsafe { c::fcntl(fd.as_raw_fd(), command, argument) })
 }
 
 /// fcntl(2) `F_DUPFD_CLOEXEC`: the same open file under the lowest free number that is not below `lowest`.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<OwnedFd> {
-    fcntl(fd, c::F_DUPFD_CLOEXEC, lowest).map(owned)
+    // SAFETY: the kernel has just made it for us.
+    fcntl(fd, c::F_DUPFD_CLOEXEC, lowest).map(|fd| unsafe { ret_owned_fd(fd) })
+}
+
+/// The lowest number for a descriptor that outlives a call. A daemon may be started with 0, 1 and 2 closed, and what it
+/// then prints, or maps to /dev/null, must not meet the lock.
+pub(crate) const LOWEST_FD: RawFd = 3;
+
+/// The same open file under a number that no standard stream has.
+pub(crate) fn above_standard_streams(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() < LOWEST_FD { duplicate(fd.as_fd(), LOWEST_FD) } else { Ok(fd) }
 }
 
 /// fcntl(2) `F_SETFD`: whether exec closes the descriptor.
@@ -152,21 +182,21 @@ pub(crate) fn would_block(error: Error) -> bool {
     matches!(error, Error::Sys { errno: Errno::Other(errno), .. } if i32::from(errno) == c::EWOULDBLOCK)
 }
 
-/// The two kinds of lock of flock(2).
+/// The two locks of flock(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
-pub(crate) enum Kind {
+pub(crate) enum LockKind {
     Shared = c::LOCK_SH,
     Exclusive = c::LOCK_EX,
 }
 
 fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
     // SAFETY: it takes two ints.
-    again(Call::Flock, || unsafe { c::flock(fd.as_raw_fd(), operation) }).map(drop)
+    retry_on_eintr(Call::Flock, || unsafe { c::flock(fd.as_raw_fd(), operation) }).map(drop)
 }
 
-/// flock(2) with `LOCK_NB`: whether the open file has this lock now. Has it the lock already, nothing happens.
-pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
+/// flock(2) with `LOCK_NB`: whether the open file has this lock now. Nothing happens if it has it already.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<bool> {
     match flock(fd, kind as c_int | c::LOCK_NB) {
         Err(error) if would_block(error) => Ok(false),
         result => result.map(|()| true),
@@ -174,7 +204,7 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
 }
 
 /// flock(2): sleeps until the open file has this lock.
-pub(crate) fn lock(fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
+pub(crate) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<()> {
     flock(fd, kind as c_int)
 }
 
@@ -192,7 +222,7 @@ pub(crate) struct FileId {
 
 /// What we look at in a `struct stat`.
 #[derive(Clone, Copy)]
-pub(crate) struct Status {
+pub(crate) struct Stat {
     pub(crate) id: FileId,
     /// Its type and its permissions.
     mode: u32,
@@ -207,12 +237,12 @@ pub(crate) struct Status {
     clippy::cast_sign_loss,
     reason = "the types differ from target to target, all within 64 bits"
 )]
-fn status(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Status> {
+fn stat(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Stat> {
     let mut buffer = MaybeUninit::<c::stat>::zeroed();
-    again(call, || f(buffer.as_mut_ptr()))?;
+    retry_on_eintr(call, || f(buffer.as_mut_ptr()))?;
     // SAFETY: a stat is integers, for which zeros are good, and the kernel has written over them.
     let stat = unsafe { buffer.assume_init() };
-    Ok(Status {
+    Ok(Stat {
         id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
         mode: stat.st_mode as u32,
         links: stat.st_nlink as u64,
@@ -222,7 +252,7 @@ fn status(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Status> {
 }
 
 #[allow(clippy::unnecessary_cast, reason = "as above")]
-impl Status {
+impl Stat {
     pub(crate) fn is_regular(self) -> bool {
         self.mode & c::S_IFMT as u32 == c::S_IFREG as u32
     }
@@ -233,46 +263,44 @@ impl Status {
 }
 
 /// fstat(2).
-pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Status> {
-    // SAFETY: `status` passes a pointer to a stat of its own.
-    status(Call::Fstat, |stat| unsafe { c::fstat(fd.as_raw_fd(), stat) })
+pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
+    // SAFETY: `stat` passes a pointer to a stat of its own.
+    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })
 }
 
 /// fstatat(2), of a symbolic link itself.
-pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Status> {
+pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
     let (directory, flags) = (directory.as_raw_fd(), c::AT_SYMLINK_NOFOLLOW);
-    // SAFETY: `name` ends in a NUL, and `status` passes a pointer to a stat of its own.
-    status(Call::Fstatat, |stat| unsafe { c::fstatat(directory, name.as_ptr(), stat, flags) })
+    // SAFETY: `name` ends in a NUL, and `stat` passes a pointer to a stat of its own.
+    stat(Call::Fstatat, |buffer| unsafe { c::fstatat(directory, name.as_ptr(), buffer, flags) })
 }
 
-/// pread(2) at 0: what stands at the head of the file, as far as it fits.
+/// pread(2) at 0: the head of the file, as much as fits.
 pub(crate) fn read_head<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
     let (start, size) = (buffer.as_mut_ptr(), buffer.len());
     // SAFETY: `start` and `size` are those of a buffer that is ours alone.
-    let read = again(Call::Pread, || int(unsafe { c::pread(fd.as_raw_fd(), start.cast(), size, 0) }))?;
-    Ok(buffer.get(..length(read)).unwrap_or_default())
+    let read = retry_on_eintr(Call::Pread, || as_c_int(unsafe { c::pread(fd.as_raw_fd(), start.cast(), size, 0) }))?;
+    Ok(buffer.get(..ret_usize(read)).unwrap_or_default())
 }
 
 /// pwrite(2): how many of the bytes were written at `offset`.
 pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<usize> {
     let (start, size) = (bytes.as_ptr(), bytes.len());
     // SAFETY: `start` and `size` are those of `bytes`.
-    again(Call::Pwrite, || int(unsafe { c::pwrite(fd.as_raw_fd(), start.cast(), size, offset.into()) })).map(length)
+    retry_on_eintr(Call::Pwrite, || as_c_int(unsafe { c::pwrite(fd.as_raw_fd(), start.cast(), size, offset.into()) }))
+        .map(ret_usize)
 }
 
 /// ftruncate(2): the file is this many bytes long.
 pub(crate) fn truncate(fd: BorrowedFd<'_>, size: u8) -> Result<()> {
     // SAFETY: it takes two numbers.
-    again(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) }).map(drop)
+    retry_on_eintr(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) }).map(drop)
 }
 
-/// fsync(2). A file system with nothing to flush says `EINVAL`, `EROFS` or `ENOSYS`, and that is as good as done.
+/// fsync(2).
 pub(crate) fn sync(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: it takes an int.
-    match again(Call::Fsync, || unsafe { c::fsync(fd.as_raw_fd()) }) {
-        Err(Error::Sys { errno: Errno::Invalid | Errno::ReadOnlyFileSystem | Errno::NotImplemented, .. }) => Ok(()),
-        result => result.map(drop),
-    }
+    retry_on_eintr(Call::Fsync, || unsafe { c::fsync(fd.as_raw_fd()) }).map(drop)
 }
 
 /// getpid(2).
@@ -290,7 +318,7 @@ pub(crate) fn geteuid() -> u32 {
 /// kill(2): `signal` 0 only asks.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: it takes two ints.
-    again(Call::Kill, || unsafe { c::kill(pid, signal) }).map(drop)
+    retry_on_eintr(Call::Kill, || unsafe { c::kill(pid, signal) }).map(drop)
 }
 
 /// Nanoseconds since some moment, on the clock that nobody sets: clock_gettime(2) `CLOCK_MONOTONIC`. Enough for 584
@@ -298,7 +326,7 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
 pub(crate) fn now() -> Result<u64> {
     let mut time = timespec(0);
     // SAFETY: the pointer is to a timespec of ours.
-    again(Call::ClockGettime, || unsafe { c::clock_gettime(c::CLOCK_MONOTONIC, &raw mut time) })?;
+    retry_on_eintr(Call::ClockGettime, || unsafe { c::clock_gettime(c::CLOCK_MONOTONIC, &raw mut time) })?;
     let seconds: u64 = time.tv_sec.try_into().unwrap_or(0);
     Ok(seconds.saturating_mul(NANOSECONDS).saturating_add(time.tv_nsec.try_into().unwrap_or(0)))
 }
@@ -326,8 +354,9 @@ pub(crate) fn sleep(nanoseconds: u64) {
 pub(crate) fn entries<'b>(directory: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
     let (fd, start) = (c::c_long::from(directory.as_raw_fd()), buffer.as_mut_ptr());
     // SAFETY: `start` and the length are those of a buffer that is ours alone.
-    let read = again(Call::Getdents64, || int(unsafe { c::syscall(c::SYS_getdents64, fd, start, buffer.len()) }))?;
-    Ok(buffer.get(..length(read)).unwrap_or_default())
+    let list = || as_c_int(unsafe { c::syscall(c::SYS_getdents64, fd, start, buffer.len()) });
+    let read = retry_on_eintr(Call::Getdents64, list)?;
+    Ok(buffer.get(..ret_usize(read)).unwrap_or_default())
 }
 
 /// `pidfd_open(2)`: a descriptor that stays with this process when its number is given to another.
@@ -335,7 +364,9 @@ pub(crate) fn entries<'b>(directory: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Re
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let (pid, flags) = (c::c_long::from(pid), c::c_long::from(0));
     // SAFETY: the call takes two numbers.
-    again(Call::PidfdOpen, || int(unsafe { c::syscall(c::SYS_pidfd_open, pid, flags) })).map(owned)
+    let open = || as_c_int(unsafe { c::syscall(c::SYS_pidfd_open, pid, flags) });
+    // SAFETY: the kernel has just opened it for us.
+    retry_on_eintr(Call::PidfdOpen, open).map(|fd| unsafe { ret_owned_fd(fd) })
 }
 
 /// `pidfd_send_signal(2)`: `signal` 0 only asks.
@@ -344,8 +375,8 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
     let (pidfd, signal) = (c::c_long::from(pidfd.as_raw_fd()), c::c_long::from(signal));
     let (info, flags) = (core::ptr::null::<c::siginfo_t>(), c::c_long::from(0));
     // SAFETY: without a siginfo the kernel fills in what kill(2) would; the rest are numbers.
-    let send = || int(unsafe { c::syscall(c::SYS_pidfd_send_signal, pidfd, signal, info, flags) });
-    again(Call::PidfdSendSignal, send).map(drop)
+    let send = || as_c_int(unsafe { c::syscall(c::SYS_pidfd_send_signal, pidfd, signal, info, flags) });
+    retry_on_eintr(Call::PidfdSendSignal, send).map(drop)
 }
 
 /// ppoll(2): whether the process of a pidfd ends within this time. A signal handler ends it early.
@@ -355,95 +386,5 @@ pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, nanoseconds: u64) -> Result<boo
     let time = timespec(nanoseconds);
     // SAFETY: one entry, a valid time, and no signal mask.
     let ready = unsafe { c::ppoll(&raw mut entry, 1, &raw const time, core::ptr::null()) };
-    outcome(Call::Ppoll, ready).unwrap_or(Ok(0)).map(|ready| ready == 1)
-}
-
-/// The highest number of a signal; build.rs says it.
-pub(crate) const LAST_SIGNAL: i32 = match i32::from_str_radix(env!("PIDFLOCK_LAST_SIGNAL"), 10) {
-    Ok(number) => number,
-    Err(_) => panic!("build.rs prints a number"),
-};
-
-// What follows is for the command alone, which has no unsafe code of its own but for making the `Arguments`.
-
-/// The arguments of a program as C hands them to `main`.
-#[derive(Clone, Copy, Debug)]
-pub struct Arguments(*const *const c_char);
-
-impl Arguments {
-    /// The arguments from here on.
-    ///
-    /// # Safety
-    /// `argv` points to pointers to strings, ended by a null pointer, that live as long as the program.
-    #[must_use]
-    pub const unsafe fn new(argv: *const *const c_char) -> Arguments {
-        Arguments(argv)
-    }
-
-    /// Becomes the program that the first of them names, looked up in `PATH`: execvp(3). Returns only if it cannot.
-    #[must_use]
-    pub fn exec(mut self) -> Error {
-        let (argv, nothing) = (self.0, Error::sys(Call::Exec, c::EINVAL));
-        let Some(program) = self.next() else { return nothing };
-        // SAFETY: `program` is a string, and `argv` is as `new` has been promised.
-        again(Call::Exec, || unsafe { c::execvp(program.as_ptr(), argv) }).err().unwrap_or(nothing)
-    }
-}
-
-impl Iterator for Arguments {
-    type Item = &'static CStr;
-
-    fn next(&mut self) -> Option<&'static CStr> {
-        // SAFETY: it points to an element or to the null that ends them: beyond that it never goes, see below.
-        let argument = unsafe { *self.0 };
-        if argument.is_null() {
-            return None;
-        }
-        self.0 = self.0.wrapping_add(1);
-        // SAFETY: `new` has been promised strings that live as long as the program.
-        Some(unsafe { CStr::from_ptr(argument) })
-    }
-}
-
-/// A standard stream that a program prints to.
-#[derive(Clone, Copy, Debug)]
-pub struct Stream(RawFd);
-
-impl Stream {
-    /// Standard output.
-    pub const OUT: Stream = Stream(c::STDOUT_FILENO);
-    /// Standard error.
-    pub const ERR: Stream = Stream(c::STDERR_FILENO);
-
-    /// write(2): how many of the bytes went out.
-    ///
-    /// # Errors
-    /// What the call says, `EINTR` apart.
-    pub fn write(self, bytes: &[u8]) -> Result<usize> {
-        let (start, size) = (bytes.as_ptr(), bytes.len());
-        // SAFETY: `start` and `size` are those of `bytes`.
-        again(Call::Write, || int(unsafe { c::write(self.0, start.cast(), size) })).map(length)
-    }
-
-    /// Whether it is a terminal: isatty(3).
-    #[must_use]
-    pub fn is_terminal(self) -> bool {
-        // SAFETY: it takes an int.
-        unsafe { c::isatty(self.0) == 1 }
-    }
-}
-
-/// What a process does on `SIGXFSZ`, the signal for writing beyond `RLIMIT_FSIZE`.
-#[derive(Clone, Copy, Debug)]
-pub struct OnFileSizeSignal(c::sighandler_t);
-
-impl OnFileSizeSignal {
-    /// Nothing: the write fails with `EFBIG`, and that is all.
-    pub const IGNORE: OnFileSizeSignal = OnFileSizeSignal(c::SIG_IGN);
-
-    /// From now on this; what it was before: signal(2).
-    pub fn exchange(self) -> OnFileSizeSignal {
-        // SAFETY: the handler is SIG_IGN or one that this process had.
-        OnFileSizeSignal(unsafe { c::signal(c::SIGXFSZ, self.0) })
-    }
+    ret_c_int(Call::Ppoll, ready).unwrap_or(Ok(0)).map(|ready| ready == 1)
 }

@@ -197,7 +197,7 @@ fn a_descriptor_that_could_not_be_stamped_is_not_adopted() {
         let file = way.open(path).unwrap();
         let number = file.as_raw_fd();
         let refused = PidLock::adopt(file.into(), path).unwrap_err();
-        assert_eq!(refused, Error::Sys { call: Call::Fcntl, errno: Errno::Invalid });
+        assert_eq!(refused, Error::Sys { call: Call::Fcntl, errno: Errno::InvalidInput });
         assert!(is_open(number) && !is_locked(path));
         unsafe { libc::close(number) };
     }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use pidflock::{Call, Errno, Error, Pid, Signal};
+use pidflock::{Call, Errno, Error, InvalidSignal, Message, Pid, Signal};
 
 /// Every variant once, and what it says.
 fn errors() -> [(Error, &'static str); 9] {
@@ -14,7 +14,7 @@ fn errors() -> [(Error, &'static str); 9] {
         (Error::NotAPidFile, "not a regular file with one link"),
         (Error::Replaced, "replaced by another file"),
         (Error::NotLocked, "not locked"),
-        (Error::Untrusted, "not trusted: its owner could not have signalled the process that it names"),
+        (Error::Untrusted, "not trusted: others can write it, or its owner may not signal the process that it names"),
         (sys(Call::Openat, Errno::NotFound), "openat: no such file or directory"),
         (sys(Call::PidfdSendSignal, Errno::Other(4321)), "pidfd_send_signal: error 4321"),
     ]
@@ -37,6 +37,32 @@ fn every_error_says_what_is_wrong_in_lower_case_and_without_a_full_stop() {
     }
 }
 
+/// What a program without `core::fmt` prints.
+fn spelled(message: Message) -> String {
+    message.words.concat() + &message.number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_message_in_pieces_is_the_text_of_the_error() {
+    for (error, text) in errors() {
+        assert_eq!(spelled(error.message()), text);
+        assert_eq!(error.message().to_string(), text);
+    }
+    for raw in 1..=133 {
+        let errno = Errno::from_raw(raw);
+        assert_eq!(spelled(errno.message()), errno.to_string());
+    }
+}
+
+#[test]
+fn the_errno_of_the_last_call_is_read_without_std() {
+    assert_eq!(unsafe { libc::close(-1) }, -1);
+    assert_eq!(Errno::last_os_error(), Errno::BadDescriptor);
+    assert_eq!(unsafe { libc::open(c"/nowhere/at/all".as_ptr(), libc::O_RDONLY) }, -1);
+    assert_eq!(Errno::last_os_error(), Errno::NotFound);
+    assert_eq!(i32::from(Errno::last_os_error()), libc::ENOENT);
+}
+
 #[test]
 fn only_a_failed_call_has_an_errno() {
     for (error, text) in errors() {
@@ -44,7 +70,7 @@ fn only_a_failed_call_has_an_errno() {
             assert_eq!((error.errno(), error.raw_os_error()), (None, None), "{text}");
             continue;
         };
-        assert_eq!((error.errno(), error.raw_os_error()), (Some(errno), Some(errno.raw())), "{text}");
+        assert_eq!((error.errno(), error.raw_os_error()), (Some(errno), Some(errno.as_raw())), "{text}");
     }
 }
 
@@ -54,27 +80,27 @@ fn every_documented_number_has_its_name() {
         (libc::EACCES, Errno::PermissionDenied),
         (libc::EBADF, Errno::BadDescriptor),
         (libc::EDQUOT, Errno::QuotaExceeded),
-        (libc::EEXIST, Errno::Exists),
+        (libc::EEXIST, Errno::AlreadyExists),
         (libc::EFBIG, Errno::FileTooLarge),
-        (libc::EINVAL, Errno::Invalid),
+        (libc::EINVAL, Errno::InvalidInput),
         (libc::EIO, Errno::Io),
         (libc::ELOOP, Errno::SymbolicLinkLoop),
-        (libc::EMFILE, Errno::ProcessDescriptors),
+        (libc::EMFILE, Errno::TooManyOpenFiles),
         (libc::ENAMETOOLONG, Errno::NameTooLong),
-        (libc::ENFILE, Errno::SystemDescriptors),
+        (libc::ENFILE, Errno::TooManyOpenFilesInSystem),
         (libc::ENOENT, Errno::NotFound),
         (libc::ENOLCK, Errno::NoLock),
-        (libc::ENOMEM, Errno::NoMemory),
-        (libc::ENOSPC, Errno::NoSpace),
+        (libc::ENOMEM, Errno::OutOfMemory),
+        (libc::ENOSPC, Errno::StorageFull),
         (libc::ENOSYS, Errno::NotImplemented),
         (libc::ENOTDIR, Errno::NotADirectory),
         (libc::EOPNOTSUPP, Errno::NotSupported),
         (libc::EPERM, Errno::NotPermitted),
-        (libc::EROFS, Errno::ReadOnlyFileSystem),
+        (libc::EROFS, Errno::ReadOnlyFilesystem),
         (libc::ESRCH, Errno::NoProcess),
     ];
     for (raw, errno) in table {
-        assert_eq!((Errno::from_raw(raw), errno.raw()), (errno, raw));
+        assert_eq!((Errno::from_raw(raw), errno.as_raw()), (errno, raw));
         let text = errno.to_string();
         assert!(text.starts_with(|first: char| first.is_ascii_lowercase()) && !text.ends_with('.'), "{text:?}");
         assert!(!text.starts_with("error "), "{text:?}");
@@ -87,7 +113,7 @@ fn every_documented_number_has_its_name() {
 fn no_number_of_the_kernel_is_lost() {
     for raw in 1..=133 {
         let errno = Errno::from_raw(raw);
-        assert_eq!(errno.raw(), raw);
+        assert_eq!(errno.as_raw(), raw);
         assert!(!errno.to_string().is_empty(), "{raw}");
         if let Errno::Other(number) = errno {
             assert_eq!(errno.to_string(), format!("error {number}"));
@@ -126,7 +152,7 @@ fn an_io_error_keeps_the_number_or_the_whole_error() {
 fn a_signal_is_a_number_that_the_kernel_knows() {
     let last = libc::SIGRTMAX();
     for number in 0..=last {
-        assert_eq!(Signal::from_raw(number).map(Signal::number), Some(number));
+        assert_eq!(Signal::from_raw(number).map(Signal::as_raw), Some(number));
     }
     for number in [i32::MIN, -libc::SIGTERM, -1, last + 1, i32::MAX] {
         assert_eq!(Signal::from_raw(number), None, "{number}");
@@ -171,7 +197,7 @@ fn a_signal_has_its_name_with_and_without_sig_in_either_case() {
     for (name, number) in table {
         let lower = name.to_lowercase();
         for name in [name.into(), format!("SIG{name}"), lower.clone(), format!("sig{lower}"), format!("Sig{lower}")] {
-            assert_eq!(Signal::from_name(&name).map(Signal::number), Some(number), "{name}");
+            assert_eq!(Signal::from_name(&name).map(Signal::as_raw), Some(number), "{name}");
         }
         assert_eq!(format!("{:?}", Signal::from_raw(number).unwrap()), name);
     }
@@ -198,4 +224,22 @@ fn a_signal_has_its_name_with_and_without_sig_in_either_case() {
     for name in rubbish {
         assert_eq!(Signal::from_name(name), None, "{name:?}");
     }
+}
+
+#[test]
+fn a_signal_is_parsed_from_a_name_or_a_number_and_printed_as_it_is_parsed() {
+    for number in 0..=libc::SIGRTMAX() {
+        let signal = Signal::from_raw(number).unwrap();
+        assert_eq!(signal.to_string().parse(), Ok(signal));
+        assert_eq!(Signal::parse(number.to_string().as_bytes()), Some(signal));
+    }
+    assert_eq!((Signal::QUIT.to_string(), Signal::CHECK.to_string()), ("QUIT".to_owned(), "0".to_owned()));
+    assert_eq!("sigusr2".parse(), Ok(Signal::USR2));
+    for text in ["", "+9", "-9", "9 ", "4242", "99999999999", "TERM ", "SIG15", "é"] {
+        assert_eq!(text.parse::<Signal>(), Err(InvalidSignal), "{text:?}");
+        assert_eq!(Signal::parse(text.as_bytes()), None, "{text:?}");
+    }
+    assert_eq!(Signal::parse(b"TERM\xff"), None);
+    assert!(Signal::HUP < Signal::KILL && Signal::KILL < Signal::TERM);
+    assert_eq!(InvalidSignal.to_string(), "not a signal");
 }

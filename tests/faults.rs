@@ -123,7 +123,7 @@ fn acquire_with_free_descriptors(path: &str, free: libc::rlim_t) -> Result<PidLo
     result
 }
 
-const NO_DESCRIPTOR: Error = Error::Sys { call: Call::Openat, errno: Errno::ProcessDescriptors };
+const NO_DESCRIPTOR: Error = Error::Sys { call: Call::Openat, errno: Errno::TooManyOpenFiles };
 
 /// An acquire needs two descriptors: the directory's and the file's.
 #[test]
@@ -183,7 +183,7 @@ fn no_free_descriptor_above_the_standard_streams_is_an_error_and_leaves_no_file(
             let before = limit(libc::RLIMIT_NOFILE as _, used + free);
             let failed = PidLock::acquire(path).map(drop).unwrap_err();
             limit(libc::RLIMIT_NOFILE as _, before);
-            assert_eq!(failed.errno(), Some(Errno::ProcessDescriptors), "{free} free");
+            assert_eq!(failed.errno(), Some(Errno::TooManyOpenFiles), "{free} free");
             assert_eq!(unsafe { libc::fcntl(0, libc::F_GETFD) }, -1, "0 is open");
             assert_eq!(fill_holes(), used, "a descriptor is left");
         });
@@ -313,10 +313,10 @@ fn a_stamp_without_space_is_undone() {
     apart_with_mounts(|| {
         mount(directory, "tmpfs", 0, "size=4k");
         fs::write(filler, [0; 4096]).unwrap();
-        assert_fails(path, Call::Pwrite, Errno::NoSpace);
+        assert_fails(path, Call::Pwrite, Errno::StorageFull);
         assert_eq!(listing(directory), ["filler"]);
         fs::write(path, "").unwrap(); // as a release leaves it that keeps the file
-        assert_fails(path, Call::Pwrite, Errno::NoSpace);
+        assert_fails(path, Call::Pwrite, Errno::StorageFull);
         assert_eq!(listing(directory), ["filler"]);
         fs::remove_file(filler).unwrap();
         assert_works(path);
@@ -331,8 +331,8 @@ fn a_file_without_an_inode_is_an_error() {
     apart_with_mounts(|| {
         mount(directory, "tmpfs", 0, "nr_inodes=2"); // the directory has one of them
         fs::write(filler, "").unwrap();
-        assert_fails(path, Call::Openat, Errno::NoSpace);
-        assert_fails(scratch.path("missing/pid"), Call::Mkdirat, Errno::NoSpace);
+        assert_fails(path, Call::Openat, Errno::StorageFull);
+        assert_fails(scratch.path("missing/pid"), Call::Mkdirat, Errno::StorageFull);
         assert_eq!(listing(directory), ["filler"]);
         fs::remove_file(filler).unwrap();
         assert_works(path);
@@ -451,7 +451,7 @@ fn a_read_only_file_system_is_an_error_and_leaves_all_as_it_was() {
         mount(directory, "tmpfs", libc::MS_REMOUNT | libc::MS_RDONLY, "");
         for (path, call) in [(fresh, Call::Openat), (stale, Call::Openat), (scratch.path("missing/pid"), Call::Mkdirat)]
         {
-            assert_fails(path, call, Errno::ReadOnlyFileSystem);
+            assert_fails(path, call, Errno::ReadOnlyFilesystem);
         }
         assert_eq!(listing(directory), ["stale"]);
         assert_eq!(content(stale), "4194305\n");

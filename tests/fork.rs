@@ -131,7 +131,7 @@ fn launch(launcher: impl FnOnce(PidLock, &Pipes), end: impl FnOnce(Child, &Pipes
     pipes.stop.send(0);
     pipes.stopped.receive();
     assert_eq!(probe(path), Ok(State::Absent));
-    PidLock::acquire(path).unwrap();
+    drop(PidLock::acquire(path).unwrap());
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_supervisor_passes_its_name_to_a_program_between_fork_and_exec() {
     program.kill().unwrap();
     program.wait().unwrap();
     assert_eq!(probe(path), Ok(State::Free { stale: holder }));
-    PidLock::acquire(path).unwrap();
+    drop(PidLock::acquire(path).unwrap());
 }
 
 #[test]

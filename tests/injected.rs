@@ -241,7 +241,7 @@ const OTHER: i32 = 1005;
 fn report_of(result: Result<(), Error>) -> i32 {
     match result {
         Ok(()) => FINE,
-        Err(Error::Sys { errno, .. }) => errno.raw(),
+        Err(Error::Sys { errno, .. }) => errno.as_raw(),
         Err(Error::AlreadyLocked { .. }) => REFUSED,
         Err(Error::Replaced) => REPLACED,
         Err(Error::NotLocked) => NOT_LOCKED,

@@ -87,7 +87,7 @@ fn a_loser_in_the_same_process_is_told_the_same() {
     assert_eq!(snapshot(&scratch, path), before);
     assert_eq!(lock.is_current(), Ok(true));
     lock.release().unwrap();
-    PidLock::acquire(path).unwrap();
+    drop(PidLock::acquire(path).unwrap());
 }
 
 #[test]
@@ -207,4 +207,19 @@ fn who_waits_forever_does_not_tire_of_losing() {
     }
     drop(held);
     assert_eq!(waiter.wait(), End::Exit(0));
+}
+
+#[test]
+fn a_state_says_what_status_prints() {
+    let holder = Pid::new(4242);
+    for (state, text) in [
+        (State::Absent, "no such file"),
+        (State::Free { stale: None }, "not locked"),
+        (State::Free { stale: holder }, "not locked; left behind by process 4242"),
+        (State::Held { holder: None }, "locked by a process that cannot be named"),
+        (State::Held { holder }, "locked by process 4242"),
+    ] {
+        assert_eq!(state.to_string(), text);
+        assert_eq!(state.message().to_string(), text);
+    }
 }

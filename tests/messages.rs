@@ -139,8 +139,10 @@ fn every_text_in_the_source_stands_on_the_page() {
         let text = text
             .split_once("const HELP")
             .map_or(text.clone(), |(before, rest)| before.to_owned() + rest.split_once("\";\n").unwrap().1);
-        let code =
-            text.lines().filter(|line| !line.trim_start().starts_with("//") && !line.trim_start().starts_with('#'));
+        // A byte string is a word of the command line, not a text.
+        let code = text.lines().filter(|line| {
+            !line.trim_start().starts_with("//") && !line.trim_start().starts_with('#') && !line.contains("options(b\"")
+        });
         for line in code {
             for literal in line.split('"').skip(1).step_by(2) {
                 if literal.len() > 4 && literal.contains(char::is_lowercase) {

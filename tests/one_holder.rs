@@ -68,7 +68,7 @@ fn never_two(kinds: [(Wait, bool); PROCESSES]) {
     let acquired = [(); PROCESSES].map(|()| result.receive());
     assert!(!acquired.contains(&TWO_HOLDERS), "two holders at once");
     assert_eq!(children.map(Child::wait), [End::Exit(0); PROCESSES]);
-    PidLock::acquire(path).unwrap();
+    drop(PidLock::acquire(path).unwrap());
 }
 
 #[test]

@@ -4,7 +4,9 @@
 
 mod support;
 
-use pidflock::{Call, Errno, Error, PidLock, Signal, State, Wait, probe, read_pid_from, signal, wait_released};
+use pidflock::{
+    Call, Errno, Error, Options, PidLock, Signal, State, Wait, probe, read_pid_from, signal, wait_released,
+};
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink},
@@ -87,6 +89,11 @@ fn every_type_that_is_bytes_is_a_path() {
             works(&OsString::from("a.pid"));
             works(String::from("a.pid"));
             works(&String::from("a.pid"));
+            works(std::ffi::CString::new("a.pid").unwrap());
+            works(b"a.pid".to_vec());
+            works(Box::<Path>::from(Path::new("a.pid")));
+            works(Path::new("a.pid").to_string_lossy());
+            works(std::borrow::Cow::from(Path::new("a.pid")));
         }
     });
 }
@@ -199,7 +206,7 @@ fn missing_parents_are_not_made_unless_asked() {
     assert_eq!(signal(scratch.path("a/b.pid"), Signal::CHECK), Err(Error::NotLocked));
     assert_eq!(wait_released(scratch.path("a/b.pid"), Wait::Never), Ok(()));
     assert!(!exists(scratch.path("a")));
-    PidLock::options().create_parents(false).acquire(scratch.path("b.pid")).unwrap();
+    drop(PidLock::options().create_parents(false).acquire(scratch.path("b.pid")).unwrap());
 }
 
 #[test]
@@ -266,6 +273,17 @@ fn a_new_file_has_the_mode_asked_for_less_the_umask() {
             lock.release().unwrap();
         });
     }
+}
+
+#[test]
+fn the_default_options_are_those_of_a_plain_acquire() {
+    assert_eq!(Options::default(), PidLock::options());
+    assert_eq!(Wait::default(), Wait::Never);
+    assert_eq!(
+        PidLock::options().mode(0o644).create_parents(true).sync(true).remove_on_release(true),
+        Options::default()
+    );
+    assert_ne!(PidLock::options().mode(0o640), Options::default());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 mod support;
 
-use pidflock::{Call, Error, FromRawFd, OwnedFd, Pid, PidLock, read_pid, read_pid_from};
+use pidflock::{Call, Error, FromRawFd, InvalidPid, OwnedFd, Pid, PidLock, read_pid, read_pid_from};
 use std::fs;
 use support::*;
 
@@ -20,6 +20,26 @@ fn only_a_positive_number_is_a_pid() {
     }
     assert_eq!(Pid::INIT, Pid::new(1).unwrap());
     assert_eq!(size_of::<Option<Pid>>(), 4);
+}
+
+#[test]
+fn a_pid_converts_to_numbers_and_text_and_back() {
+    for number in [1, 9, 10, 4242, 4_194_304, i32::MAX] {
+        let pid = Pid::new(number).unwrap();
+        assert_eq!((Pid::from_raw(number), pid.as_raw(), i32::from(pid)), (Some(pid), number, number));
+        assert_eq!((Pid::try_from(number), Pid::try_from(u32::from(pid))), (Ok(pid), Ok(pid)));
+        assert_eq!(pid.to_string().parse(), Ok(pid));
+    }
+    for number in [0, -1, i32::MIN] {
+        assert_eq!((Pid::from_raw(number), Pid::try_from(number)), (None, Err(InvalidPid)));
+    }
+    assert_eq!(Pid::try_from(u32::MAX), Err(InvalidPid));
+    assert_eq!(Pid::try_from(2_147_483_648_u32), Err(InvalidPid));
+    for text in ["", "0", "-1", "+5", " 5", "5 ", "5\n", "12abc", "2147483648"] {
+        assert_eq!(text.parse::<Pid>(), Err(InvalidPid), "{text:?}");
+    }
+    assert_eq!((Pid::INIT.get(), Pid::MAX.get()), (1, i32::MAX));
+    assert_eq!(InvalidPid.to_string(), "not a process ID");
 }
 
 #[test]

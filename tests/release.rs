@@ -483,7 +483,7 @@ fn a_release_on_a_read_only_mount_empties_and_frees() {
         let (path, by_name) = (format!("{writable}/pid"), format!("{read_only}/pid"));
         let lock = PidLock::adopt(acquire(&path).hand_over().unwrap(), by_name.as_str()).unwrap();
         assert_held_by(&path, me());
-        assert_eq!(lock.release(), refused(Call::Unlinkat, Errno::ReadOnlyFileSystem));
+        assert_eq!(lock.release(), refused(Call::Unlinkat, Errno::ReadOnlyFilesystem));
         assert_empty_and_free(&path);
         0
     }));

@@ -30,6 +30,6 @@ fn a_stamp_is_flushed_unless_it_was_asked_not_to_be() {
         lock.restamp().unwrap();
         assert_eq!(SYNCS.swap(0, Relaxed), times, "restamp with sync({sync})");
     }
-    PidLock::acquire(path).unwrap();
+    drop(PidLock::acquire(path).unwrap());
     assert_eq!(SYNCS.swap(0, Relaxed), 1, "by default");
 }

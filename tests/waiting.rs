@@ -360,7 +360,7 @@ fn a_wait_for_the_longest_time_that_can_be_said_has_no_end() {
     let holder = Holding::new(path);
     let (child, through) = waiting(|| {
         wait_released(path, Wait::For(Duration::MAX)).unwrap();
-        acquire(path, Wait::For(Duration::MAX)).unwrap();
+        drop(acquire(path, Wait::For(Duration::MAX)).unwrap());
         0
     });
     assert_eq!(through.receive_within(100), None);

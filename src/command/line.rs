@@ -1,15 +1,16 @@
 //! One line of text, made without `core::fmt`.
 
+use super::sys::Stream;
 use core::ffi::CStr;
-use pidflock::{Call, Errno, Error, Pid, command::Stream};
+use pidflock::{Errno, Message, Pid};
 
 /// The longest path, in bytes: of a longer name, no more is shown.
-const PATH_MOST: usize = 4095;
+const PATH_MAX: usize = 4095;
 
 /// Room for a name and what is said of it.
-const ROOM: usize = PATH_MOST + 257;
+const ROOM: usize = PATH_MAX + 257;
 
-/// A line of at most so many bytes; what does not fit is left away.
+/// A line of at most so many bytes; what does not fit is dropped.
 pub(crate) struct Line {
     bytes: [u8; ROOM],
     length: usize,
@@ -32,7 +33,7 @@ impl Line {
 
     /// A name or another word: not more of it than leaves room for what is said of it.
     pub(crate) fn name(&mut self, name: &[u8]) -> &mut Line {
-        self.bytes(name.get(..PATH_MOST).unwrap_or(name))
+        self.bytes(name.get(..PATH_MAX).unwrap_or(name))
     }
 
     pub(crate) fn empty() -> Line {
@@ -64,21 +65,25 @@ impl Line {
         self.text("process ").number(pid.as_u32())
     }
 
-    pub(crate) fn error(&mut self, error: Error) -> &mut Line {
-        let (words, number) = error.words();
-        for word in words {
+    pub(crate) fn message(&mut self, message: Message) -> &mut Line {
+        for word in message.words {
             self.text(word);
         }
-        if let Some(number) = number {
+        if let Some(number) = message.number {
             self.number(number);
         }
         self
     }
 
+    /// A system call of the command's own, and why it failed.
+    pub(crate) fn failure(&mut self, call: &str, errno: Errno) -> &mut Line {
+        self.text(call).text(": ").message(errno.message())
+    }
+
     /// Ends the line and prints it.
-    pub(crate) fn send(&mut self, stream: Stream) -> Result<(), Error> {
+    pub(crate) fn send(&mut self, stream: Stream) -> Result<(), Errno> {
         self.length = self.length.min(ROOM - 1);
-        for end in self.bytes.iter_mut().skip(self.length).take(1) {
+        if let Some(end) = self.bytes.get_mut(self.length) {
             *end = b'\n';
         }
         send(stream, self.bytes.get(..=self.length).unwrap_or_default())
@@ -91,10 +96,10 @@ impl Line {
 }
 
 /// Writes all of it.
-pub(crate) fn send(stream: Stream, mut bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn send(stream: Stream, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match stream.write(bytes)? {
-            0 => return Err(Error::Sys { call: Call::Write, errno: Errno::Io }),
+            0 => return Err(Errno::Io),
             written => bytes = bytes.get(written..).unwrap_or_default(),
         }
     }

@@ -1,33 +1,35 @@
 //! `pidflock run`: lock, stamp, exec.
 
-use super::{Ended, Words, failed, words};
-use pidflock::{PidLock, Wait, command::OnFileSizeSignal};
+use super::{
+    report::{Ended, announce, call_failed, exit, failed},
+    sys::OnFileSizeSignal,
+    words::Words,
+};
+use pidflock::{Errno, PidLock, Wait};
 
 /// Becomes COMMAND, which keeps the PID and inherits the locked descriptor, and no other. Returns only to say why not.
 pub(crate) fn run(mut words: Words) -> Ended<u8> {
-    let mut options = PidLock::options();
-    let mut wait = Wait::Never;
-    while let Some((letter, value)) = words.option(b"w", b"tm")? {
-        match letter {
-            b'w' => wait = Wait::Forever,
-            b't' => wait = Wait::For(words::seconds(value)?),
-            _ => options = options.mode(words::mode(value)?),
-        }
-    }
+    let chosen = words.options(b"wt:m:")?;
     let pidfile = words.pidfile()?;
     let (command, arguments) = words.command()?;
+    let mut options = PidLock::options();
+    if let Some(mode) = chosen.mode {
+        options = options.mode(mode);
+    }
+    let wait = chosen.wait.unwrap_or(Wait::Never);
 
     // A stamp beyond the file-size limit is to fail, not to kill us. COMMAND gets back what it would have had.
     let on_file_size = OnFileSizeSignal::IGNORE.exchange();
-    let at = |error| failed(pidfile, error);
+    let fail = |error| failed(pidfile, error);
     if wait != Wait::Never {
-        super::announce(pidfile).map_err(at)?;
+        announce(pidfile).map_err(fail)?;
     }
-    let locked = options.wait(wait).acquire(pidfile).and_then(PidLock::hand_over).map_err(at)?;
+    let locked = options.wait(wait).acquire(pidfile).and_then(PidLock::hand_over).map_err(fail)?;
     on_file_size.exchange();
-    let error = arguments.exec();
+    let errno = arguments.exec();
 
     OnFileSizeSignal::IGNORE.exchange();
     let _the_first_error_counts = PidLock::adopt(locked, pidfile).and_then(PidLock::release);
-    Err(failed(command, error))
+    call_failed(command, "exec", errno);
+    Err(if errno == Errno::NotFound { exit::NO_COMMAND } else { exit::CANNOT_EXECUTE })
 }

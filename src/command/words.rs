@@ -3,9 +3,12 @@
 //! By the syntax guidelines of POSIX (chapter 12): one letter an option, letters may stand together, a value may follow
 //! at once or as the next word, `--` ends the options.
 
-use super::{Ended, HELP, misused, print};
+use super::{
+    report::{Ended, HELP, misused, print},
+    sys::Arguments,
+};
 use core::{ffi::CStr, time::Duration};
-use pidflock::{Signal, command::Arguments};
+use pidflock::{Signal, Wait};
 
 /// What is left of the command line.
 pub(crate) struct Words {
@@ -14,44 +17,87 @@ pub(crate) struct Words {
     letters: &'static [u8],
 }
 
+/// What the options choose. Each subcommand reads those that it takes.
+pub(crate) struct Chosen {
+    /// `-k`
+    pub(crate) kill: bool,
+    /// `-m MODE`
+    pub(crate) mode: Option<u32>,
+    /// `-s SIGNAL`
+    pub(crate) signal: Signal,
+    /// `-t SECONDS` or `-w`, whichever comes last
+    pub(crate) wait: Option<Wait>,
+}
+
+/// One option of the command line.
+struct Given {
+    letter: u8,
+    /// Empty for an option that takes none.
+    value: &'static [u8],
+}
+
 impl Words {
     pub(crate) fn new(rest: Arguments) -> Words {
         Words { rest, letters: b"" }
     }
 
-    /// The next option, if there is one: its letter, which is one of `flags`, or one of `valued` and has a value.
-    pub(crate) fn option(&mut self, flags: &[u8], valued: &[u8]) -> Ended<Option<(u8, &'static [u8])>> {
-        if self.letters.is_empty() {
-            let mut after = self.rest;
-            let Some([b'-', letters @ ..]) = after.next().map(CStr::to_bytes) else { return Ok(None) };
-            match letters {
-                b"" => return Ok(None), // an operand
-                b"h" | b"-help" => return Err(print(HELP)),
-                [b'-', name @ ..] if !name.is_empty() => return Err(misused("no such option", name)),
-                _ => self.rest = after,
+    /// Reads all options. `notation` lists those that the subcommand takes, as for getopt(3): a letter, and a colon after
+    /// it if the option takes a value.
+    pub(crate) fn options(&mut self, notation: &[u8]) -> Ended<Chosen> {
+        let mut chosen = Chosen { kill: false, mode: None, signal: Signal::TERM, wait: None };
+        while let Some(Given { letter, value }) = self.option(notation)? {
+            match letter {
+                b'k' => chosen.kill = true,
+                b'm' => chosen.mode = Some(mode(value)?),
+                b's' => chosen.signal = signal(value)?,
+                b't' => chosen.wait = Some(Wait::For(seconds(value)?)),
+                b'w' => chosen.wait = Some(Wait::Forever),
+                _ => return Err(misused("no such option", &[letter])),
             }
-            if letters == b"-" {
-                return Ok(None);
-            }
-            self.letters = letters;
+        }
+        Ok(chosen)
+    }
+
+    /// The next option, if there is one.
+    fn option(&mut self, notation: &[u8]) -> Ended<Option<Given>> {
+        if self.letters.is_empty() && !self.next_word_of_options()? {
+            return Ok(None);
         }
         let word = self.letters;
-        let Some((letter, others)) = word.split_first() else { return Ok(None) };
-        self.letters = others;
-        if flags.iter().any(|flag| flag == letter) {
-            return Ok(Some((*letter, b"")));
-        }
-        if !valued.iter().any(|flag| flag == letter) {
+        let Some((&letter, others)) = word.split_first() else { return Ok(None) };
+        let mut known = notation.iter().skip_while(|known| **known != letter);
+        if letter == b':' || known.next().is_none() {
             return Err(misused("no such option", word));
+        }
+        if known.next() != Some(&b':') {
+            self.letters = others;
+            return Ok(Some(Given { letter, value: b"" }));
         }
         self.letters = b"";
         if !others.is_empty() {
-            return Ok(Some((*letter, others)));
+            return Ok(Some(Given { letter, value: others }));
         }
         match self.rest.next() {
-            Some(value) => Ok(Some((*letter, value.to_bytes()))),
+            Some(value) => Ok(Some(Given { letter, value: value.to_bytes() })),
             None => Err(misused("the option needs a value", word)),
         }
+    }
+
+    /// Takes the next word of the command line, if it holds options.
+    fn next_word_of_options(&mut self) -> Ended<bool> {
+        let mut after = self.rest;
+        let Some([b'-', letters @ ..]) = after.next().map(CStr::to_bytes) else { return Ok(false) };
+        match letters {
+            b"" => return Ok(false), // an operand
+            b"h" | b"-help" => return Err(print(HELP)),
+            [b'-', name @ ..] if !name.is_empty() => return Err(misused("no such option", name)),
+            _ => self.rest = after,
+        }
+        if letters == b"-" {
+            return Ok(false);
+        }
+        self.letters = letters;
+        Ok(true)
     }
 
     /// The operand that names the PID file.
@@ -75,8 +121,8 @@ impl Words {
     }
 }
 
-/// Decimal seconds: `10`, `0.5`. What is finer than a nanosecond is left away.
-pub(crate) fn seconds(text: &'static [u8]) -> Ended<Duration> {
+/// Decimal seconds: `10`, `0.5`. Digits below a nanosecond are dropped.
+fn seconds(text: &'static [u8]) -> Ended<Duration> {
     let wrong = || misused("not a number of seconds", text);
     let mut parts = text.splitn(2, |byte| *byte == b'.');
     let Some(whole) = number(parts.next().unwrap_or_default(), 10) else { return Err(wrong()) };
@@ -90,15 +136,14 @@ pub(crate) fn seconds(text: &'static [u8]) -> Ended<Duration> {
 }
 
 /// An octal mode: at most three digits of permissions, and zeros before them.
-pub(crate) fn mode(text: &'static [u8]) -> Ended<u32> {
+fn mode(text: &'static [u8]) -> Ended<u32> {
     let mode = number(text, 8).filter(|mode| *mode <= 0o777).and_then(|mode| u32::try_from(mode).ok());
     mode.ok_or_else(|| misused("not a mode of permissions", text))
 }
 
 /// A signal by name or number.
-pub(crate) fn signal(text: &'static [u8]) -> Ended<Signal> {
-    let by_number = number(text, 10).and_then(|number| Signal::from_raw(i32::try_from(number).ok()?));
-    by_number.or_else(|| Signal::named(text)).ok_or_else(|| misused("no such signal", text))
+fn signal(text: &'static [u8]) -> Ended<Signal> {
+    Signal::parse(text).ok_or_else(|| misused("no such signal", text))
 }
 
 /// A number in digits of this base, and nothing else.

@@ -3,8 +3,8 @@
 #![no_std]
 #![no_main]
 
-use core::ffi::{c_char, c_int};
-use pidflock::{PidLock, command::Arguments};
+use core::ffi::{CStr, c_char, c_int};
+use pidflock::PidLock;
 
 #[link(name = "c")]
 unsafe extern "C" {
@@ -12,15 +12,20 @@ unsafe extern "C" {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn main(_count: c_int, arguments: *const *const c_char) -> c_int {
-    // SAFETY: the C library calls this, once, with the arguments of the program.
-    let mut arguments = unsafe { Arguments::new(arguments) };
-    match arguments.nth(1).map(PidLock::acquire) {
-        Some(Ok(lock)) => {
+extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
+    if count < 2 {
+        return 1;
+    }
+    // SAFETY: the C library calls this with `count` arguments.
+    let argument = unsafe { *arguments.wrapping_add(1) };
+    // SAFETY: an argument is a string that lives as long as the program.
+    let path = unsafe { CStr::from_ptr(argument) };
+    match PidLock::acquire(path) {
+        Ok(lock) => {
             pause();
             lock.release().is_err().into()
         }
-        _ => 1,
+        Err(_) => 1,
     }
 }
 

@@ -17,9 +17,8 @@ use core::{
     time::Duration,
 };
 use pidflock::{
-    AsFd, AsPath, AsRawFd, BorrowedFd, Call, Errno, Error, FromRawFd, Holder, IntoRawFd, Options, OwnedFd, Pid,
-    PidLock, Signal, Wait,
-    command::{Arguments, OnFileSizeSignal, Stream},
+    AsFd, AsPath, AsRawFd, BorrowedFd, Call, Errno, Error, FromRawFd, Holder, IntoRawFd, InvalidPid, InvalidSignal,
+    Options, OwnedFd, Pid, PidLock, Signal, State, Wait,
 };
 
 #[link(name = "c")]
@@ -27,16 +26,17 @@ unsafe extern "C" {}
 
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
-    // SAFETY: the C library calls this, once, with the arguments of the program.
-    let mut arguments = unsafe { Arguments::new(arguments) };
-    let path = Iterator::next(&mut arguments).unwrap_or_default();
+    // SAFETY: the C library calls this with the arguments of the program; the first is its name.
+    let argument = unsafe { *arguments };
+    // SAFETY: an argument is a string that lives as long as the program.
+    let path = unsafe { CStr::from_ptr(argument) };
     with(path, path, count);
     with(path.to_bytes(), path, count);
     with(core::str::from_utf8(path.to_bytes()).unwrap_or_default(), path, count);
     if let Some(bytes) = path.to_bytes().first_chunk::<8>() {
         with(bytes, path, count);
     }
-    command(arguments, path);
+    black_box(Errno::last_os_error());
     0
 }
 
@@ -86,15 +86,16 @@ fn descriptors(fd: &OwnedFd) {
 
 fn outside(path: impl AsPath + Copy, name: &CStr, number: c_int) {
     if let Some(state) = kept(pidflock::probe(path)) {
-        print(format_args!("{state:?}"));
+        print(format_args!("{state} {state:?}"));
+        print(format_args!("{}", State::message(state)));
     }
     kept(pidflock::read_pid_from(path));
     kept(pidflock::wait_released(path, wait(number)));
-    let by_name = name.to_str().ok().and_then(Signal::from_name).or_else(|| Signal::named(name.to_bytes()));
+    let by_name = name.to_str().ok().and_then(Signal::from_name).or_else(|| Signal::parse(name.to_bytes()));
     for signal in by_name.into_iter().chain(Signal::from_raw(number)) {
         kept(pidflock::signal(path, signal));
-        black_box(Signal::number(signal));
-        print(format_args!("{signal:?}"));
+        black_box(Signal::as_raw(signal));
+        print(format_args!("{signal} {signal:?}"));
         if let Some(holder) = kept(Holder::find(path)) {
             kept(Holder::signal(&holder, signal));
             kept(Holder::wait(&holder, wait(number)));
@@ -107,11 +108,19 @@ fn outside(path: impl AsPath + Copy, name: &CStr, number: c_int) {
 fn numbers(text: &[u8], number: c_int) {
     for pid in Pid::parse(text).into_iter().chain(Pid::new(number)) {
         black_box((Pid::get(pid), Pid::as_u32(pid), pid.cmp(&Pid::INIT), pid == Pid::INIT));
+        black_box((i32::from(pid), u32::from(pid), Pid::as_raw(pid), Pid::from_raw(number)));
         print(format_args!("{pid} {pid:?}"));
     }
-    black_box(Errno::raw(Errno::from_raw(number)));
-    for constant in [Signal::CHECK, Signal::HUP, Signal::INT, Signal::KILL, Signal::TERM, Signal::USR1, Signal::USR2] {
-        black_box((constant, Pid::INIT));
+    let _ = black_box((Pid::try_from(number), Pid::try_from(number.unsigned_abs())));
+    print(format_args!("{InvalidPid} {InvalidPid:?} {InvalidSignal} {InvalidSignal:?}"));
+    if let Ok(text) = core::str::from_utf8(text) {
+        let _ = black_box((text.parse::<Pid>(), text.parse::<Signal>()));
+    }
+    let errno = Errno::from_raw(number);
+    print(format_args!("{}", Errno::message(errno)));
+    black_box((Errno::as_raw(errno), i32::from(errno)));
+    for constant in [Signal::CHECK, Signal::HUP, Signal::INT, Signal::KILL, Signal::QUIT, Signal::TERM, Signal::USR1] {
+        black_box((constant, constant.cmp(&Signal::USR2), Pid::INIT, Pid::MAX));
     }
 }
 
@@ -134,14 +143,14 @@ fn words(error: Error) {
     print(format_args!("{error} {error:?}"));
     let object: &dyn error::Error = black_box(&error);
     print(format_args!("{object}"));
-    black_box(Error::words(error));
+    print(format_args!("{}", Error::message(error)));
     black_box(Error::raw_os_error(error));
     if let Error::Sys { call, .. } = error {
         black_box(Call::name(call));
         print(format_args!("{call} {call:?}"));
     }
     if let Some(errno) = Error::errno(error) {
-        black_box(Errno::raw(errno));
+        black_box(Errno::as_raw(errno));
         print(format_args!("{errno} {errno:?}"));
     }
 }
@@ -157,14 +166,6 @@ impl fmt::Write for Sink {
 
 fn print(text: fmt::Arguments<'_>) {
     let _a_sink_takes_all = fmt::write(&mut Sink, text);
-}
-
-/// What only the command uses.
-fn command(arguments: Arguments, text: &CStr) {
-    black_box(OnFileSizeSignal::exchange(OnFileSizeSignal::IGNORE));
-    black_box(Stream::is_terminal(Stream::ERR));
-    kept(Stream::write(black_box(Stream::OUT), text.to_bytes()));
-    words(Arguments::exec(arguments));
 }
 
 /// Is never linked in a release build. In a development build, where arithmetic is checked, it stands still.

@@ -1,0 +1,103 @@
+//! What the command says, and the code it exits with.
+
+use super::{
+    line::{self, Line},
+    sys::Stream,
+};
+use core::ffi::CStr;
+use pidflock::{Errno, Error, State};
+
+/// Exit codes, by the numbers of sysexits(3), of a shell (126, 127), and of the LSB for `status`.
+pub(crate) mod exit {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const USAGE: u8 = 64;
+    pub(crate) const SYSTEM: u8 = 71;
+    pub(crate) const HELD: u8 = 75;
+    pub(crate) const CANNOT_EXECUTE: u8 = 126;
+    pub(crate) const NO_COMMAND: u8 = 127;
+    pub(crate) const STATUS_STALE: u8 = 1;
+    pub(crate) const STATUS_ABSENT: u8 = 3;
+    pub(crate) const STATUS_UNKNOWN: u8 = 4;
+}
+
+pub(crate) const HELP: &str = "\
+One process owns a name: flock(2) on a PID file.
+pidflock run [-w | -t SECONDS] [-m MODE] PIDFILE COMMAND [ARG...]
+    lock PIDFILE, write the PID into it, and become COMMAND: the name is taken
+    for as long as COMMAND lives
+pidflock status PIDFILE
+    print the PID of the holder
+pidflock signal [-s SIGNAL] PIDFILE
+    send a signal (TERM) to the holder, and never to anybody else
+pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
+    send a signal (TERM), then wait until the holder has let go
+pidflock wait [-t SECONDS] PIDFILE
+    wait until nobody holds PIDFILE
+
+-w          wait, for as long as it takes; without -w and -t run does not wait
+-t SECONDS  wait that long at most, 0.5 for half a second; stop: 10
+-m MODE     permissions of a new PIDFILE, octal; 644
+-s SIGNAL   HUP, SIGHUP or 1; 0 only checks
+-k          after the wait, send KILL and wait once more
+-h, --help; -V, --version
+
+exit: 0 done; 64 wrong usage; 71 system error, nobody to signal, or untrusted
+file; 75 held by another; 126, 127 COMMAND cannot be run, else its own.
+status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.
+";
+
+/// What a subcommand ends with: an exit code, in `Err` if it ends early, what there is to say having been said.
+pub(crate) type Ended<T> = Result<T, u8>;
+
+/// Says that the command was called wrongly: what is wrong, and the word that is, if there is one.
+pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
+    let mut line = Line::new();
+    line.text(reason);
+    if !word.is_empty() {
+        line.text(": ").name(word);
+    }
+    line.text("; try 'pidflock --help'").complain();
+    exit::USAGE
+}
+
+/// Says that an operation on this file failed.
+pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
+    Line::about(file).message(error.message()).complain();
+    match error {
+        Error::AlreadyLocked { .. } => exit::HELD,
+        Error::InvalidPath => exit::USAGE,
+        _ => exit::SYSTEM,
+    }
+}
+
+/// Says that a system call of the command's own failed.
+pub(crate) fn call_failed(file: &CStr, call: &str, errno: Errno) {
+    Line::about(file).failure(call, errno).complain();
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> u8 {
+    match line::send(Stream::OUT, text.as_bytes()) {
+        Ok(()) => exit::OK,
+        Err(errno) => {
+            call_failed(c"standard output", "write", errno);
+            exit::SYSTEM
+        }
+    }
+}
+
+/// Says on a terminal whom we are about to wait for.
+pub(crate) fn announce(pidfile: &CStr) -> Result<(), Error> {
+    if Stream::ERR.is_terminal() {
+        if let State::Held { holder } = pidflock::probe(pidfile)? {
+            let mut line = Line::about(pidfile);
+            line.text("waiting for ");
+            match holder {
+                Some(pid) => line.process(pid),
+                None => line.text("a process that cannot be named"),
+            };
+            line.complain();
+        }
+    }
+    Ok(())
+}
