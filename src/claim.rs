@@ -3,7 +3,7 @@
 use crate::{
     error::{Call, Errno, Error},
     fd::BorrowedFd,
-    pid::{DIGITS_MAX, LINE_MAX, Pid},
+    pid::{self, DIGITS_MAX, LINE_MAX, Pid},
     sys,
 };
 
@@ -35,7 +35,7 @@ impl Stamp {
     /// the padding, which shows them the new digits and then the old ones.
     pub(crate) fn write(file: BorrowedFd<'_>, pid: Pid, size: u64) -> Result<Stamp, Error> {
         let mut text = [b'\n'; STAMP_ROOM];
-        let length = pid.write_digits(&mut text) + 1;
+        let length = pid::write_decimal(pid.as_u32(), &mut text) + 1;
         let old = match usize::try_from(size) {
             Ok(size) if size <= STAMP_ROOM => size,
             _ => {

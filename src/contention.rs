@@ -7,7 +7,7 @@ use crate::{
     options::Wait,
     place::Place,
     process::Process,
-    sys::{self, LockKind, Stat},
+    sys::{self, Clock, LockKind, Stat},
 };
 
 /// The first pause between two looks, in nanoseconds; each is twice as long as the one before.
@@ -33,8 +33,14 @@ const TURNS: u32 = 100;
 /// How long we go on trying, and how far we have come.
 pub(crate) struct Backoff {
     until: Until,
+    /// While there is time.
+    pauses: u32,
+    /// When there is none left.
     looks: u32,
     turns: u32,
+    /// No other process shares the open file. If one did, asking for a shared lock would turn its exclusive one into
+    /// that, and then drop it.
+    may_ask: bool,
 }
 
 /// `Wait`, as a moment of the clock.
@@ -53,7 +59,7 @@ impl Until {
     fn left(&self) -> Result<u64, Error> {
         match self {
             Until::Never => Ok(0),
-            Until::Deadline(deadline) => Ok(deadline.saturating_sub(sys::now()?)),
+            Until::Deadline(deadline) => Ok(deadline.saturating_sub(sys::now(Clock::Monotonic)?)),
             Until::Forever => Ok(u64::MAX),
         }
     }
@@ -63,12 +69,17 @@ impl Backoff {
     pub(crate) fn new(wait: Wait) -> Result<Backoff, Error> {
         let until = match wait {
             Wait::Never => Until::Never,
-            Wait::For(time) => {
-                Until::Deadline(sys::now()?.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)))
-            }
+            Wait::For(time) => Until::Deadline(
+                sys::now(Clock::Monotonic)?.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)),
+            ),
             Wait::Forever => Until::Forever,
         };
-        Ok(Backoff { until, looks: 0, turns: 0 })
+        Ok(Backoff { until, pauses: 0, looks: 0, turns: 0, may_ask: true })
+    }
+
+    /// For an open file that another process may share; does not wait.
+    pub(crate) fn for_shared_file() -> Backoff {
+        Backoff { until: Until::Never, pauses: 0, looks: 0, turns: 0, may_ask: false }
     }
 
     /// Returns when steps 3 to 5, which have failed with this error, may be tried again; or the error, if they may not.
@@ -80,13 +91,13 @@ impl Backoff {
             }
             // Its holder has yet to stamp. Or a lease has kept us from opening the file: there is nothing to sleep on.
             Error::AlreadyLocked { holder: None } => {
-                let patient = matches!(self.until, Until::Never) && self.looks < LOOKS_AT_NOBODY;
-                let left = if patient { u64::MAX } else { self.until.left()? };
-                if left == 0 {
-                    return Err(error);
+                let left = self.until.left()?;
+                if left > 0 {
+                    sys::sleep(self.next_pause(left));
+                    return Ok(());
                 }
-                sys::sleep(self.next_pause(left, MAX_DOUBLINGS_WAITING));
-                Ok(())
+                let looks = if matches!(self.until, Until::Never) { LOOKS_AT_NOBODY } else { 0 };
+                self.look_again(looks, error)
             }
             _ => Err(error),
         }
@@ -99,22 +110,22 @@ impl Backoff {
             return sys::lock(file, kind); // whoever has it, and however
         }
         let left = self.until.left()?;
-        let shared = kind == LockKind::Exclusive && matches!(is_free(file), Ok(true));
+        let shared = kind == LockKind::Exclusive && self.may_ask && matches!(is_free(file), Ok(true));
         // A claim beside a shared lock is stale. The one of a dead process is, too: its successor has yet to stamp.
         let holder = if shared { None } else { holder(file) };
-        let refused = Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) };
-        // When the time is over, only a shared lock is worth another look, since nobody holds the name.
-        let looks = if shared { LOOKS_AT_SHARED } else { 0 };
-        if left == 0 && self.looks >= looks {
-            return Err(refused);
+        if left == 0 {
+            // Only a shared lock is worth another look, since nobody holds the name.
+            let looks = match (shared, self.may_ask) {
+                (true, _) => LOOKS_AT_SHARED,
+                (false, true) => 0,
+                (false, false) => LOOKS_AT_NOBODY, // it may be a shared one
+            };
+            return self.look_again(looks, Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) });
         }
-        if left > 0 && holder.is_some() {
-            self.looks = self.looks.max(MAX_DOUBLINGS); // it holds for good, not for an instant
+        if holder.is_some() {
+            self.pauses = self.pauses.max(MAX_DOUBLINGS); // it holds for good, not for an instant
         }
-        let pause = match left {
-            0 => self.next_pause(u64::MAX, MAX_DOUBLINGS),
-            left => self.next_pause(left, MAX_DOUBLINGS_WAITING),
-        };
+        let pause = self.next_pause(left);
         match holder {
             Some(process) => process.sleep(pause),
             None => sys::sleep(pause),
@@ -122,11 +133,23 @@ impl Backoff {
         Ok(())
     }
 
-    /// How long to sleep before the next look, in nanoseconds: not longer than what is left.
-    fn next_pause(&mut self, left: u64, max_doublings: u32) -> u64 {
-        let pause = FIRST_PAUSE << self.looks.min(max_doublings);
-        self.looks = self.looks.saturating_add(1);
+    /// How long to sleep while there is time, in nanoseconds: not longer than what is left.
+    #[inline(always)] // as above
+    fn next_pause(&mut self, left: u64) -> u64 {
+        let pause = FIRST_PAUSE << self.pauses.min(MAX_DOUBLINGS_WAITING);
+        self.pauses = self.pauses.saturating_add(1);
         pause.min(left)
+    }
+
+    /// When there is no time left: sleeps, if there were fewer looks than this since then.
+    #[inline(always)] // so that a program that never waits leaves the clock out
+    fn look_again(&mut self, looks: u32, refused: Error) -> Result<(), Error> {
+        if self.looks >= looks {
+            return Err(refused);
+        }
+        sys::sleep(FIRST_PAUSE << self.looks.min(MAX_DOUBLINGS));
+        self.looks += 1;
+        Ok(())
     }
 }
 

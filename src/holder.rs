@@ -4,6 +4,7 @@ use crate::{
     claim,
     contention::{self, Backoff},
     error::{Errno, Error, Message, found},
+    evidence::{self, Evidence},
     fd::{AsFd, OwnedFd},
     options::Wait,
     path::AsPath,
@@ -190,6 +191,8 @@ pub struct Holder {
     place: Place,
     file: OwnedFd,
     process: Process,
+    /// When the file was stamped.
+    stamped: i64,
 }
 
 impl Holder {
@@ -211,8 +214,9 @@ impl Holder {
         // The file may be another by now. Whatever is done to this process, it is compared with the file first.
         let place = found(Place::open(path, false))?.ok_or(Error::NotLocked)?;
         let file = found(place.open_existing(sys::READ))?.ok_or(Error::NotLocked)?;
+        let stamped = sys::modified(file.as_fd())?;
         let process = Process::find(pid)?.ok_or(Error::AlreadyLocked { holder: None })?;
-        Ok(Holder { place, file, process })
+        Ok(Holder { place, file, process, stamped })
     }
 
     /// Its process.
@@ -265,29 +269,56 @@ impl Holder {
         // To sleep in flock is to queue behind the successors.
         let mut backoff = Backoff::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;
         while !contention::is_free(self.file.as_fd())? {
-            if claim::read(self.file.as_fd())?.is_some_and(|claim| claim != self.pid()) {
-                return Ok(()); // a successor has it, on the same file
+            if self.has_successor()? {
+                return Ok(());
             }
             backoff.wait_for_change(self.file.as_fd(), LockKind::Shared)?;
         }
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
-        if contention::is_free(self.file.as_fd())? || claim::read(self.file.as_fd())? != Some(self.pid()) {
-            return Err(Error::NotLocked);
+    /// Whether another process has stamped the same file. Its PID may be the same, as that of a container's first process.
+    fn has_successor(&self) -> Result<bool, Error> {
+        let file = self.file.as_fd();
+        match claim::read(file)? {
+            Some(claim) if claim != self.pid() => Ok(true),
+            Some(_) if self.process.has_ended() => Ok(sys::modified(file)? != self.stamped),
+            _ => Ok(false),
         }
-        let stat = self.place.verify(self.file.as_fd())?;
+    }
+
+    /// Whether the file may direct a signal at the process now.
+    fn check(&self) -> Result<(), Error> {
+        self.check_claim()?;
+        let file = self.file.as_fd();
+        let stat = self.place.verify(file)?;
         if stat.links > 1 {
             return Err(Error::NotAPidFile); // another name of another's file
         }
-        let evidence = self.process.evidence(stat.id)?;
-        let owns = evidence.as_ref().is_some_and(|evidence| evidence.owner == stat.owner);
-        if stat.is_world_writable() || !(owns || stat.owner == 0 || stat.owner == sys::geteuid()) {
+        if stat.is_writable_by_all() {
             return Err(Error::Untrusted);
         }
-        if evidence.is_some_and(|evidence| !evidence.has_lock) {
-            return Err(Error::AlreadyLocked { holder: None });
+        let evidence = Evidence::find(&self.process, file, &stat)?;
+        let owner = evidence::known_owner(&stat)?;
+        let is_root_or_us = owner == Some(0) || owner == Some(sys::geteuid());
+        let owner_may_signal = is_root_or_us || evidence.users.iter().flatten().any(|user| owner == Some(*user));
+        match evidence.has_lock {
+            _ if !owner_may_signal => return Err(Error::Untrusted),
+            Some(false) => return Err(Error::AlreadyLocked { holder: None }),
+            // There is the claim alone. Then nobody else may have written it.
+            None if !is_root_or_us || stat.is_writable_by_others() => return Err(Error::Untrusted),
+            _ => {}
+        }
+        // All that took time.
+        self.check_claim()?;
+        self.place.verify(file).map(drop)
+    }
+
+    /// Whether the file is locked, and claims the process.
+    fn check_claim(&self) -> Result<(), Error> {
+        let file = self.file.as_fd();
+        if contention::is_free(file)? || claim::read(file)? != Some(self.pid()) {
+            return Err(Error::NotLocked);
         }
         Ok(())
     }

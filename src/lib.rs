@@ -21,6 +21,9 @@ mod place;
 mod claim;
 
 #[forbid(unsafe_code)]
+mod evidence;
+
+#[forbid(unsafe_code)]
 mod process;
 
 #[forbid(unsafe_code)]

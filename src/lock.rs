@@ -13,7 +13,7 @@ use crate::{
     contention::{self, Backoff},
     error::{Call, Errno, Error},
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
-    options::{Options, Wait},
+    options::Options,
     path::AsPath,
     pid::Pid,
     place::{Opened, Place},
@@ -309,12 +309,14 @@ impl PidLock {
         if pid != self.stamped.load(Relaxed) {
             return Ok(()); // a forked child: LOCK_UN would free its parent's lock
         }
-        let ours = match claim::read(file.as_fd())? {
-            Some(claim) => claim.get() == pid, // or a child took over
-            // Perhaps a child took over and released already: then another may have the lock by now.
-            None => sys::try_lock(file.as_fd(), LockKind::Exclusive)?,
-        };
-        if ours { self.clear_and_unlock(file.as_fd(), self.remove_on_release) } else { Ok(()) }
+        if claim::read(file.as_fd())?.is_some_and(|claim| claim.get() != pid) {
+            return Ok(()); // a child took over
+        }
+        // Or it took over and released, and another may have the lock by now, with the same number in another PID namespace.
+        if !sys::try_lock(file.as_fd(), LockKind::Exclusive)? {
+            return Ok(());
+        }
+        self.clear_and_unlock(file.as_fd(), self.remove_on_release)
     }
 
     /// Removes or empties the file, which is locked and ours, and unlocks it. Without the unlocking, a copy of the
@@ -343,9 +345,9 @@ impl Options {
         let mut backoff = Backoff::new(self.wait)?;
         let place = Place::open(path, self.create_parents)?; // 1, 2
         loop {
-            match open_and_lock(&place, self.mode, &mut backoff) {
-                Ok((Opened { file, created }, stat)) => {
-                    let undo = if created || self.remove_on_release { Undo::Remove } else { Undo::Erase };
+            match open_and_lock(&place, self, &mut backoff) {
+                Ok((file, stat)) => {
+                    let undo = if self.remove_on_release { Undo::Remove } else { Undo::Erase };
                     return PidLock::from_locked(file, place, stat, self, undo);
                 }
                 Err(error) => backoff.retry(error)?,
@@ -389,17 +391,16 @@ impl AsRawFd for PidLock {
 }
 
 /// Steps 3 to 5: the locked file and its status; `Replaced` if the steps are to be done again.
-fn open_and_lock(place: &Place, mode: u16, backoff: &mut Backoff) -> Result<(Opened, Stat), Error> {
-    let opened = place.open_or_create(mode)?;
-    let file = opened.file.as_fd();
-    let error = match lock(place, file, backoff) {
-        Ok(stat) => return Ok((opened, stat)),
+fn open_and_lock(place: &Place, options: Options, backoff: &mut Backoff) -> Result<(OwnedFd, Stat), Error> {
+    let Opened { file, created } = place.open_or_create(options.mode)?;
+    let error = match lock(place, file.as_fd(), backoff) {
+        Ok(stat) => return Ok((file, stat)),
         Err(error) => error,
     };
-    if opened.created {
-        place.remove_unused(file);
+    if created && options.remove_on_release {
+        place.remove_unused(file.as_fd());
     } else if !matches!(error, Error::AlreadyLocked { .. }) {
-        let _the_first_error_counts = sys::unlock(file); // a child between fork and exec may have a copy
+        let _the_first_error_counts = sys::unlock(file.as_fd()); // a child between fork and exec may have a copy
     }
     Err(error)
 }
@@ -412,9 +413,9 @@ fn lock(place: &Place, file: BorrowedFd<'_>, backoff: &mut Backoff) -> Result<St
     }
 }
 
-/// Steps 4 and 5 on a file that should be locked already: then it stays so.
+/// Steps 4 and 5 on a file that should be locked already: then it stays so. Another process may share it.
 fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Stat, Error> {
-    lock(place, file, &mut Backoff::new(Wait::Never)?)
+    lock(place, file, &mut Backoff::for_shared_file())
 }
 
 /// The place of a file that somebody else has opened; an error if the path does not lead to it, or if it was not opened

@@ -84,30 +84,30 @@ impl Pid {
         Pid::from_digits(word)
     }
 
-    fn from_digits(text: &[u8]) -> Option<Pid> {
-        Pid::new(decimal(text)?)
-    }
-
-    /// Writes the decimal digits to the head of the buffer, which has room for `DIGITS_MAX`. Returns how many they are.
-    pub(crate) fn write_digits(self, buffer: &mut [u8]) -> usize {
-        let length = self.0.unsigned_abs().ilog10() as usize + 1;
-        let mut rest = self.as_u32();
-        for byte in buffer.iter_mut().take(length).rev() {
-            *byte = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        length
+    pub(crate) fn from_digits(text: &[u8]) -> Option<Pid> {
+        number(text, 10).and_then(|number| i32::try_from(number).ok()).and_then(Pid::new)
     }
 }
 
-/// A number in decimal digits and nothing else.
-pub(crate) fn decimal(text: &[u8]) -> Option<i32> {
+/// Writes a number in decimal digits to the head of the buffer. Returns how many they are.
+pub(crate) fn write_decimal(number: u32, buffer: &mut [u8]) -> usize {
+    let length = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    let mut rest = number;
+    for byte in buffer.iter_mut().take(length).rev() {
+        *byte = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    length
+}
+
+/// A number in digits of this base and nothing else.
+pub(crate) fn number(text: &[u8], base: u8) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0_i32, |number, byte| match byte {
-        b'0'..=b'9' => number.checked_mul(10)?.checked_add(i32::from(byte - b'0')),
-        _ => None,
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = char::from(*byte).to_digit(base.into())?;
+        number.checked_mul(base.into())?.checked_add(digit.into())
     })
 }
 

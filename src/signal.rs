@@ -94,8 +94,8 @@ impl Signal {
     /// ```
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Signal> {
-        match pid::decimal(text) {
-            Some(number) => Signal::from_raw(number),
+        match pid::number(text, 10) {
+            Some(number) => Signal::from_raw(i32::try_from(number).ok()?),
             None => Signal::from_name_bytes(text),
         }
     }

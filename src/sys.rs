@@ -24,6 +24,13 @@ mod c {
     #[cfg(errno = "__error")]
     pub(super) use libc::__error as errno_location;
     pub(super) use libc::*;
+    /// Their names for the nanoseconds differ.
+    pub(super) fn mtime_nsec(stat: &stat) -> c_long {
+        #[cfg(target_os = "netbsd")]
+        return stat.st_mtimensec;
+        #[cfg(not(target_os = "netbsd"))]
+        stat.st_mtime_nsec
+    }
     #[cfg(large_file_calls)]
     pub(super) use libc::{
         fstat64 as fstat, fstatat64 as fstatat, ftruncate64 as ftruncate, openat64 as openat, pread64 as pread,
@@ -217,7 +224,16 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
-    inode: u64,
+    pub(crate) inode: u64,
+}
+
+#[cfg(proc)]
+impl FileId {
+    /// From the numbers that the kernel prints; `st_dev` holds the same bits in another order: makedev(3).
+    pub(crate) fn new(major: u64, minor: u64, inode: u64) -> FileId {
+        let device = (major & !0xfff) << 32 | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (minor & 0xff);
+        FileId { device, inode }
+    }
 }
 
 /// What we look at in a `struct stat`.
@@ -232,23 +248,28 @@ pub(crate) struct Stat {
     pub(crate) owner: u32,
 }
 
+fn stat(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<c::stat> {
+    let mut buffer = MaybeUninit::<c::stat>::zeroed();
+    retry_on_eintr(call, || f(buffer.as_mut_ptr()))?;
+    // SAFETY: a stat is integers, for which zeros are good, and the kernel has written over them.
+    Ok(unsafe { buffer.assume_init() })
+}
+
 #[allow(
     clippy::unnecessary_cast,
     clippy::cast_sign_loss,
     reason = "the types differ from target to target, all within 64 bits"
 )]
-fn stat(call: Call, f: impl Fn(*mut c::stat) -> c_int) -> Result<Stat> {
-    let mut buffer = MaybeUninit::<c::stat>::zeroed();
-    retry_on_eintr(call, || f(buffer.as_mut_ptr()))?;
-    // SAFETY: a stat is integers, for which zeros are good, and the kernel has written over them.
-    let stat = unsafe { buffer.assume_init() };
-    Ok(Stat {
-        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
-        mode: stat.st_mode as u32,
-        links: stat.st_nlink as u64,
-        size: stat.st_size as u64,
-        owner: stat.st_uid,
-    })
+impl From<c::stat> for Stat {
+    fn from(stat: c::stat) -> Stat {
+        Stat {
+            id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
+            mode: stat.st_mode as u32,
+            links: stat.st_nlink as u64,
+            size: stat.st_size as u64,
+            owner: stat.st_uid,
+        }
+    }
 }
 
 #[allow(clippy::unnecessary_cast, reason = "as above")]
@@ -257,29 +278,76 @@ impl Stat {
         self.mode & c::S_IFMT as u32 == c::S_IFREG as u32
     }
 
-    pub(crate) fn is_world_writable(self) -> bool {
+    pub(crate) fn is_writable_by_all(self) -> bool {
         self.mode & c::S_IWOTH as u32 != 0
+    }
+
+    /// Whether others than the owner may have written it. (The mask of an access control list shows in the bits of the
+    /// group: acl(5).)
+    pub(crate) fn is_writable_by_others(self) -> bool {
+        self.mode & (c::S_IWGRP | c::S_IWOTH) as u32 != 0
     }
 }
 
 /// fstat(2).
 pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
     // SAFETY: `stat` passes a pointer to a stat of its own.
-    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })
+    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) }).map(Stat::from)
+}
+
+/// fstat(2): when the content was last changed, in nanoseconds of the clock on the wall.
+#[allow(clippy::unnecessary_cast, reason = "as above")]
+pub(crate) fn modified(fd: BorrowedFd<'_>) -> Result<i64> {
+    // SAFETY: as in `fstat`.
+    let stat = stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })?;
+    Ok((stat.st_mtime as i64).wrapping_mul(NANOSECONDS as i64).wrapping_add(c::mtime_nsec(&stat) as i64))
 }
 
 /// fstatat(2), of a symbolic link itself.
 pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
     let (directory, flags) = (directory.as_raw_fd(), c::AT_SYMLINK_NOFOLLOW);
     // SAFETY: `name` ends in a NUL, and `stat` passes a pointer to a stat of its own.
-    stat(Call::Fstatat, |buffer| unsafe { c::fstatat(directory, name.as_ptr(), buffer, flags) })
+    stat(Call::Fstatat, |buffer| unsafe { c::fstatat(directory, name.as_ptr(), buffer, flags) }).map(Stat::from)
+}
+
+/// statx(2), which file it is, from what the kernel knows: a file system that has to ask a server is not asked.
+#[cfg(proc)]
+pub(crate) fn id_without_asking(fd: BorrowedFd<'_>) -> Result<FileId> {
+    /// The part of `struct statx` that we look at. Not every C library has it.
+    #[repr(C)]
+    struct Statx {
+        before_inode: [u32; 8],
+        inode: u64,
+        before_device: [u32; 24],
+        major: u32,
+        minor: u32,
+        rest: [u64; 14],
+    }
+    const _: () = assert!(size_of::<Statx>() == 256);
+    const SYNC_TYPE_DONT_SYNC: c::c_long = 0x4000;
+    const INODE: c::c_long = 0x100;
+    let mut buffer = MaybeUninit::<Statx>::zeroed();
+    let flags = c::c_long::from(c::AT_EMPTY_PATH) | SYNC_TYPE_DONT_SYNC;
+    let (fd, name, start) = (c::c_long::from(fd.as_raw_fd()), c"".as_ptr(), buffer.as_mut_ptr());
+    // SAFETY: `name` ends in a NUL, and the kernel writes 256 bytes, the size of the buffer.
+    let look = || as_c_int(unsafe { c::syscall(c::SYS_statx, fd, name, flags, INODE, start) });
+    retry_on_eintr(Call::Fstat, look)?;
+    // SAFETY: it is integers, for which zeros are good, and the kernel has written over them.
+    let statx = unsafe { buffer.assume_init() };
+    Ok(FileId::new(statx.major.into(), statx.minor.into(), statx.inode))
 }
 
 /// pread(2) at 0: the head of the file, as much as fits.
 pub(crate) fn read_head<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+    read_at(fd, buffer, 0)
+}
+
+/// pread(2): what the file holds from `offset` on, as much as fits.
+pub(crate) fn read_at<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8], offset: i32) -> Result<&'b [u8]> {
     let (start, size) = (buffer.as_mut_ptr(), buffer.len());
     // SAFETY: `start` and `size` are those of a buffer that is ours alone.
-    let read = retry_on_eintr(Call::Pread, || as_c_int(unsafe { c::pread(fd.as_raw_fd(), start.cast(), size, 0) }))?;
+    let read = || as_c_int(unsafe { c::pread(fd.as_raw_fd(), start.cast(), size, offset.into()) });
+    let read = retry_on_eintr(Call::Pread, read)?;
     Ok(buffer.get(..ret_usize(read)).unwrap_or_default())
 }
 
@@ -321,12 +389,25 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     retry_on_eintr(Call::Kill, || unsafe { c::kill(pid, signal) }).map(drop)
 }
 
-/// Nanoseconds since some moment, on the clock that nobody sets: clock_gettime(2) `CLOCK_MONOTONIC`. Enough for 584
-/// years.
-pub(crate) fn now() -> Result<u64> {
+/// A clock of clock_gettime(2).
+#[derive(Clone, Copy)]
+#[repr(i32)]
+pub(crate) enum Clock {
+    /// The one that nobody sets.
+    Monotonic = c::CLOCK_MONOTONIC as i32,
+    /// The one on the wall.
+    #[cfg(proc)]
+    Wall = c::CLOCK_REALTIME as i32,
+    /// The one that began when the machine started, and goes on while it sleeps.
+    #[cfg(proc)]
+    Boot = c::CLOCK_BOOTTIME as i32,
+}
+
+/// clock_gettime(2): nanoseconds since the clock's beginning. Enough for 584 years.
+pub(crate) fn now(clock: Clock) -> Result<u64> {
     let mut time = timespec(0);
     // SAFETY: the pointer is to a timespec of ours.
-    retry_on_eintr(Call::ClockGettime, || unsafe { c::clock_gettime(c::CLOCK_MONOTONIC, &raw mut time) })?;
+    retry_on_eintr(Call::ClockGettime, || unsafe { c::clock_gettime(clock as c::clockid_t, &raw mut time) })?;
     let seconds: u64 = time.tv_sec.try_into().unwrap_or(0);
     Ok(seconds.saturating_mul(NANOSECONDS).saturating_add(time.tv_nsec.try_into().unwrap_or(0)))
 }

@@ -45,13 +45,33 @@ impl Line {
     }
 
     /// What others wrote: control characters become `?`, so that a line stays one, and a terminal as it is.
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Line {
-        let room = self.bytes.iter_mut().skip(self.length);
-        for (to, from) in room.zip(bytes) {
-            *to = if from.is_ascii_control() { b'?' } else { *from };
-            self.length += 1;
+    ///
+    /// Also those from U+0080 to U+009F, in UTF-8 or as a byte alone. Within other characters of UTF-8 such bytes are none.
+    pub(crate) fn bytes(&mut self, mut bytes: &[u8]) -> &mut Line {
+        while let Some((first, after)) = bytes.split_first() {
+            let continued = match first {
+                0xc2..=0xdf => 1,
+                0xe0..=0xef => 2,
+                0xf0..=0xf4 => 3,
+                _ => 0,
+            };
+            let tail = after.get(..continued).filter(|tail| tail.iter().all(|byte| matches!(byte, 0x80..=0xbf)));
+            let tail = tail.unwrap_or_default();
+            match (first, tail) {
+                (0xc2, [0x80..=0x9f]) | (0x00..=0x1f | 0x7f..=0x9f, []) => self.push(b"?"),
+                _ => self.push(bytes.get(..=tail.len()).unwrap_or_default()),
+            }
+            bytes = after.get(tail.len()..).unwrap_or_default();
         }
         self
+    }
+
+    /// What does not fit is dropped.
+    fn push(&mut self, bytes: &[u8]) {
+        for (to, from) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
+            *to = *from;
+            self.length += 1;
+        }
     }
 
     pub(crate) fn number(&mut self, number: u32) -> &mut Line {

@@ -28,7 +28,7 @@ pub(crate) fn run(mut words: Words) -> Ended<u8> {
     on_file_size.exchange();
     let errno = arguments.exec();
 
-    OnFileSizeSignal::IGNORE.exchange();
+    // Writes no more than was written before, within the limit.
     let _the_first_error_counts = PidLock::adopt(locked, pidfile).and_then(PidLock::release);
     call_failed(command, "exec", errno);
     Err(if errno == Errno::NotFound { exit::NO_COMMAND } else { exit::CANNOT_EXECUTE })

@@ -1,0 +1,375 @@
+//! What the kernel says of a process and a lock: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5).
+//!
+//! A claim is not enough to direct a signal: it may be stale, forged, or a number of another PID namespace. Two witnesses
+//! are heard. The descriptors of the process show which locks it has now; reading them needs the permission of ptrace(2).
+//! /proc/locks shows which process took a lock; everybody may read it.
+//!
+//! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints and, where these
+//! do not settle it, by statx(2) without a question to a server.
+
+use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
+#[cfg(proc)]
+use crate::{
+    error::{Errno, found},
+    fd::{AsFd, AsRawFd, OwnedFd},
+    pid::{self, Pid},
+    sys::{self, Clock, FileId},
+};
+#[cfg(proc)]
+use core::ffi::CStr;
+
+/// What the kernel says.
+pub(crate) struct Evidence {
+    /// Whether the process has the lock; none if the kernel does not say.
+    pub(crate) has_lock: Option<bool>,
+    /// The real and the saved user of the process: those who may signal it, by kill(2). None if the kernel does not say.
+    pub(crate) users: Option<[u32; 2]>,
+}
+
+impl Evidence {
+    const NONE: Evidence = Evidence { has_lock: None, users: None };
+
+    #[cfg(not(proc))]
+    pub(crate) fn find(_: &Process, _: BorrowedFd<'_>, _: &Stat) -> Result<Evidence, Error> {
+        Ok(Evidence::NONE)
+    }
+
+    /// About this process and this file, which somebody has locked.
+    #[cfg(proc)]
+    pub(crate) fn find(process: &Process, file: BorrowedFd<'_>, stat: &Stat) -> Result<Evidence, Error> {
+        let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
+        let proc = proc.as_fd();
+        let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
+        let mut buffer = [0; INFO];
+        let target = Target { id: stat.id, inode: inode_of(own_info(proc, file, &mut buffer)?) };
+        let (seen, users) = match told(directory_of(proc, number))? {
+            // Open, it stays with the process when its number is given to another.
+            Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
+            None => (None, None), // hidden from us
+        };
+        let has_lock = match seen {
+            Some(Seen::Locked) => Some(true),
+            Some(Seen::Nothing) => Some(false),
+            // Open, without a word of a lock: its file system may keep its own. Or denied.
+            Some(Seen::Open) | None => match taker_of(proc, &target)? {
+                Some(taker) if taker == number => started_before(proc, number, sys::modified(file)?)?,
+                // After a `restamp` another has taken it, the launcher, which may have ended.
+                Some(taker) => is_alive(proc, taker, number == process.pid())?.then_some(false),
+                None => None,
+            },
+        };
+        Ok(Evidence { has_lock, users })
+    }
+}
+
+/// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
+/// looks like us, too, if we have no ID either: user_namespaces(7).
+#[cfg(proc)]
+pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Error> {
+    /// By default: /proc/sys/kernel/overflowuid.
+    const OVERFLOW: u32 = 65534;
+    if stat.owner != OVERFLOW {
+        return Ok(Some(stat.owner));
+    }
+    // Where every user has an ID, this one is an ordinary user. The map ends in how many have.
+    let mut buffer = [0; INFO];
+    let map = read(sys::CWD, c"/proc/self/uid_map", &mut buffer)?;
+    Ok(map.trim_ascii().ends_with(b" 4294967295").then_some(OVERFLOW))
+}
+
+#[cfg(not(proc))]
+pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Error> {
+    Ok(Some(stat.owner))
+}
+
+/// How much is read of a file in /proc whose first lines are wanted, in bytes.
+#[cfg(proc)]
+const INFO: usize = 512;
+
+/// What the kernel tells; none where it denies it, or where it is not there, or not any more. Any other error must not
+/// pass for that.
+#[cfg(proc)]
+fn told<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(Error::Sys {
+            errno: Errno::NotFound | Errno::PermissionDenied | Errno::NotPermitted | Errno::NoProcess,
+            ..
+        }) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// The head of a file in /proc; nothing where it is not told.
+#[cfg(proc)]
+fn read<'b>(directory: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+    let text = sys::openat(directory, name, sys::READ, 0).and_then(|file| sys::read_head(file.as_fd(), buffer));
+    Ok(told(text)?.unwrap_or_default())
+}
+
+/// A name in /proc, made of words and numbers.
+#[cfg(proc)]
+struct Name {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+#[cfg(proc)]
+impl Name {
+    fn of(number: u32, before: &str, after: &str) -> Name {
+        let mut name = Name { bytes: [0; 32], length: 0 };
+        name.push(before);
+        let room = name.bytes.get_mut(name.length..).unwrap_or_default();
+        name.length += pid::write_decimal(number, room);
+        name.push(after);
+        name
+    }
+
+    fn push(&mut self, word: &str) {
+        for (to, from) in self.bytes.iter_mut().skip(self.length).zip(word.as_bytes()) {
+            *to = *from;
+        }
+        self.length += word.len();
+    }
+
+    fn get(&self) -> &CStr {
+        sys::c_str(&self.bytes)
+    }
+}
+
+#[cfg(proc)]
+fn directory_of(proc: BorrowedFd<'_>, number: Pid) -> Result<OwnedFd, Error> {
+    sys::openat(proc, Name::of(number.as_u32(), "", "").get(), sys::DIRECTORY, 0)
+}
+
+/// Whether there is a process of this number. If this /proc numbers as we do, one that nobody has waited for yet is none.
+#[cfg(proc)]
+fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result<bool, Error> {
+    if numbers_as_we_do {
+        Ok(Process::find(number)?.is_some())
+    } else {
+        Ok(told(directory_of(proc, number))?.is_some())
+    }
+}
+
+/// The number by which this /proc knows the process: that of the PID namespace for which it was mounted, which need not be
+/// ours. None if it knows no such process.
+#[cfg(proc)]
+fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Error> {
+    if let Some(pidfd) = process.pidfd() {
+        let mut buffer = [0; INFO];
+        return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
+    }
+    // Without a pidfd: the same number as ours, if this /proc gives us the number that we have.
+    let Some(own) = Pid::new(sys::getpid()) else { return Ok(None) };
+    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(None) };
+    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(None) };
+    let numbers_as_we_do = sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id;
+    Ok(numbers_as_we_do.then_some(process.pid()))
+}
+
+/// What this /proc says of a descriptor of ours; nothing if it does not know us.
+#[cfg(proc)]
+fn own_info<'b>(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+    // Not `self`: the first thread may have ended, or may have other descriptors.
+    let name = Name::of(fd.as_raw_fd().unsigned_abs(), "thread-self/fdinfo/", "");
+    read(proc, name.get(), buffer)
+}
+
+/// The value of a field: what follows its name in the first line that begins with it.
+#[cfg(proc)]
+fn field<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
+    let value = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim_ascii())
+}
+
+/// The number of an inode as the kernel has it, which need not be that of stat(2). None before Linux 5.14.
+#[cfg(proc)]
+fn inode_of(info: &[u8]) -> Option<u64> {
+    pid::number(field(info, b"ino:")?, 10)
+}
+
+/// The real and the saved user, from `Uid:  real  effective  saved  file-system`.
+#[cfg(proc)]
+fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Error> {
+    let mut buffer = [0; INFO];
+    let text = read(process, c"status", &mut buffer)?;
+    let mut users = field(text, b"Uid:").unwrap_or_default().split(|byte| *byte == b'\t');
+    let mut next = || u32::try_from(pid::number(users.next()?, 10)?).ok();
+    let (real, _effective, saved) = (next(), next(), next());
+    Ok(real.zip(saved).map(|(real, saved)| [real, saved]))
+}
+
+/// The file that was locked.
+#[cfg(proc)]
+struct Target {
+    /// As stat(2) has it.
+    id: FileId,
+    /// As the kernel has it, if it says so.
+    inode: Option<u64>,
+}
+
+#[cfg(proc)]
+impl Target {
+    /// Whether the kernel's numbers are those of the file: none if they do not settle it. Their device may be another than
+    /// that of stat(2), as on btrfs and overlayfs.
+    fn is(&self, id: FileId) -> Option<bool> {
+        if id == self.id {
+            return Some(true);
+        }
+        self.inode.filter(|inode| *inode != id.inode).map(|_| false)
+    }
+}
+
+/// What a descriptor shows of the file. The later, the more.
+#[cfg(proc)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Nothing,
+    /// It is open, without a word of a lock.
+    Open,
+    /// It is open, with an exclusive lock.
+    Locked,
+}
+
+/// Looks at the descriptors of all threads: the first may have ended, and each may have its own.
+#[cfg(proc)]
+fn search_process(process: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error> {
+    let mut best = search_thread(process, target)?;
+    if best < Seen::Locked {
+        let threads = sys::openat(process, c"task", sys::LISTING, 0)?;
+        each_entry(threads.as_fd(), &mut |name| {
+            if let Some(thread) = found(sys::openat(threads.as_fd(), name, sys::DIRECTORY, 0))? {
+                best = best.max(search_thread(thread.as_fd(), target)?);
+            }
+            Ok(best == Seen::Locked)
+        })?;
+    }
+    Ok(best)
+}
+
+/// Looks at the descriptors of a thread: `fdinfo` has their locks, and `fd` leads to their files. In this order, since
+/// most files are ruled out by what `fdinfo` says.
+#[cfg(proc)]
+fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error> {
+    let Some(infos) = found(sys::openat(thread, c"fdinfo", sys::LISTING, 0))? else { return Ok(Seen::Nothing) };
+    let files = sys::openat(thread, c"fd", sys::DIRECTORY, 0)?;
+    let mut best = Seen::Nothing;
+    each_entry(infos.as_fd(), &mut |name| {
+        let mut buffer = [0; INFO];
+        // The entries `.` and `..` cannot be read.
+        let text = read(infos.as_fd(), name, &mut buffer).unwrap_or_default();
+        let lock = text.split(|byte| *byte == b'\n').find_map(Lock::parse);
+        let is_target = match &lock {
+            Some(lock) => target.is(lock.id),
+            None => inode_of(text).zip(target.inode).filter(|(its, ours)| its != ours).map(|_| false),
+        };
+        let is_target = match is_target {
+            Some(is_target) => is_target,
+            None => leads_to(files.as_fd(), name, target.id)?,
+        };
+        if is_target {
+            best = best.max(if lock.is_some() { Seen::Locked } else { Seen::Open });
+        }
+        Ok(best == Seen::Locked)
+    })?;
+    Ok(best)
+}
+
+/// Whether a link of /proc leads to this file. What /proc denies may be this file; what the file's own system denies, or
+/// does not answer, is another.
+#[cfg(proc)]
+fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Error> {
+    let Some(link) = found(sys::openat(files, name, sys::LINK, 0))? else { return Ok(false) };
+    let id = match sys::id_without_asking(link.as_fd()) {
+        // Before Linux 4.11.
+        Err(Error::Sys { errno: Errno::NotImplemented, .. }) => sys::fstat(link.as_fd()).map(|stat| stat.id),
+        result => result,
+    };
+    Ok(id.is_ok_and(|id| id == file))
+}
+
+/// A lock as /proc prints it: `1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0 EOF`.
+#[cfg(proc)]
+struct Lock {
+    /// The process that took it; none if this /proc has no number for it.
+    taker: Option<Pid>,
+    id: FileId,
+}
+
+#[cfg(proc)]
+impl Lock {
+    /// An exclusive lock of flock(2), and not one that is waited for. (A lock of fcntl(2) is called `POSIX`.)
+    fn parse(line: &[u8]) -> Option<Lock> {
+        const EXCLUSIVE: &[u8] = b": FLOCK  ADVISORY  WRITE ";
+        let at = line.windows(EXCLUSIVE.len()).position(|window| window == EXCLUSIVE)?;
+        let mut words = line.get(at + EXCLUSIVE.len()..)?.split(|byte| matches!(byte, b' ' | b':'));
+        let taker = words.next().and_then(Pid::from_digits);
+        let (major, minor) = (pid::number(words.next()?, 16)?, pid::number(words.next()?, 16)?);
+        Some(Lock { taker, id: FileId::new(major, minor, pid::number(words.next()?, 10)?) })
+    }
+}
+
+/// The process that took the lock on the file, by /proc/locks; none if it does not say.
+#[cfg(proc)]
+fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error> {
+    let Some(locks) = told(sys::openat(proc, c"locks", sys::READ, 0))? else { return Ok(None) };
+    let mut buffer = [0; 4096];
+    let mut offset = 0;
+    loop {
+        let text = sys::read_at(locks.as_fd(), &mut buffer, offset)?;
+        let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
+        let mut locks = text.split(|byte| *byte == b'\n').filter_map(Lock::parse);
+        if let Some(lock) = locks.find(|lock| target.is(lock.id) == Some(true)) {
+            return Ok(lock.taker);
+        }
+        // A line that was cut is read again.
+        offset += i32::try_from(end).unwrap_or(i32::MAX) + 1;
+    }
+}
+
+/// Whether a process started before the file was stamped: one that started later has got the number of another. None if
+/// the kernel does not say.
+///
+/// The clock on the wall may have been set in between, since it is wrong when a machine starts. So some time is allowed
+/// for.
+#[cfg(proc)]
+fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Error> {
+    /// In nanoseconds. The unit of times in /proc is the same on all processors.
+    const TICK: u64 = 10_000_000;
+    const ALLOWANCE: i64 = 10_000_000_000;
+    let mut buffer = [0; INFO];
+    let text = read(proc, Name::of(number.as_u32(), "", "/stat").get(), &mut buffer)?;
+    // The name of the program, in parentheses, may hold blanks. The start is the 22nd field, the 20th after that.
+    let after = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    let start = after.trim_ascii().split(|byte| *byte == b' ').nth(19).and_then(|text| pid::number(text, 10));
+    let Some(start) = start else { return Ok(None) };
+    let age = sys::now(Clock::Boot)?.saturating_sub(start.saturating_mul(TICK));
+    let started = sys::now(Clock::Wall)?.saturating_sub(age);
+    Ok(Some(i64::try_from(started).is_ok_and(|started| started <= stamped.saturating_add(ALLOWANCE))))
+}
+
+/// Calls `f` with the name of each entry of a directory, until it returns true.
+#[cfg(proc)]
+fn each_entry(directory: BorrowedFd<'_>, f: &mut dyn FnMut(&CStr) -> Result<bool, Error>) -> Result<(), Error> {
+    let mut buffer = [0; 1024];
+    loop {
+        let mut entries = sys::entries(directory, &mut buffer)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        while let Some((name, rest)) = next_entry(entries) {
+            entries = rest;
+            if f(name)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The name in a `struct linux_dirent64` (getdents64(2)), and the entries after it.
+#[cfg(proc)]
+fn next_entry(entries: &[u8]) -> Option<(&CStr, &[u8])> {
+    let length = u16::from_ne_bytes([*entries.get(16)?, *entries.get(17)?]);
+    let (entry, rest) = entries.split_at_checked(length.into())?;
+    Some((CStr::from_bytes_until_nul(entry.get(19..)?).ok()?, rest))
+}
