@@ -3,20 +3,6 @@
 //! `cargo test` runs the bounded form; PIDFLOCK_PROOF=full, as ci/prove sets it, the full one: `bounds` says what either
 //! is. What is printed says whether those were all orders, or the first so many.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
 
 mod harness;
 mod support;

@@ -1,6 +1,4 @@
 //! A path means one file, the same from acquire to release; what cannot be the path of a file is refused.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -1,12 +1,4 @@
 //! A signal reaches the holder or nobody; and to wait for a holder is to wait for this one.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
 
 mod support;
 

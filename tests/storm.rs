@@ -4,19 +4,6 @@
 //! Whoever holds the name adds one to a number in a file, by reading and writing it. Two holders at once would lose an
 //! addition. Ten seconds; ci/storm runs it for longer and with more processes.
 #![cfg(target_os = "linux")]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
 
 mod support;
 
