@@ -239,7 +239,7 @@ fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
 }
 
 #[test]
-fn an_adoption_that_cannot_stamp_leaves_the_lock_to_who_shares_it() {
+fn an_adoption_that_cannot_stamp_leaves_the_lock_to_the_process_that_shares_it() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart(|| {

@@ -191,7 +191,7 @@ fn missing_parents_are_not_made_unless_asked() {
     let scratch = Scratch::new();
     let error = PidLock::options().create_parents(false).acquire(scratch.path("a/b.pid")).unwrap_err();
     assert_eq!(error, Error::Sys { call: Call::Openat, errno: Errno::NotFound });
-    // Who only looks makes nothing, either.
+    // The calls that only look create nothing, either.
     assert_eq!(probe(scratch.path("a/b.pid")), Ok(State::Absent));
     assert_eq!(read_pid_from(scratch.path("a/b.pid")), Ok(None));
     assert_eq!(signal(scratch.path("a/b.pid"), Signal::CHECK), Err(Error::NotLocked));

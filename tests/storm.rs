@@ -1,7 +1,7 @@
 //! All properties at once: processes that acquire, count and release, under random kills, among forked copies, probers,
 //! scanners with shared locks, and a cleaner that locks before it removes.
 //!
-//! Whoever holds the name adds one to a number in a file, by reading and writing it. Two holders at once would lose an
+//! Each holder adds one to a number in a file, by reading and writing it. Two holders at once would lose an
 //! addition. Ten seconds; ci/storm runs it for longer and with more processes.
 #![cfg(target_os = "linux")]
 
@@ -67,7 +67,7 @@ fn count(shared: &Shared, number: &File) {
     number.read_exact_at(&mut bytes, 0).unwrap();
     let read = u64::from_ne_bytes(bytes);
     let expected = shared.count.load(SeqCst);
-    // Who was killed between the two writes below has added one to `count` alone.
+    // A holder killed between the two writes below has added one only to `count`.
     assert!(read == expected || (killed && read + 1 == expected), "{read} in the file, and {expected} were added");
     shared.count.store(read + 1, SeqCst);
     number.write_all_at(&(read + 1).to_ne_bytes(), 0).unwrap();

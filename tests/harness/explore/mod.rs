@@ -1,11 +1,11 @@
 //! Runs processes in every order of their system calls, and checks the properties after each call.
 //!
-//! A test describes a [`Scenario`]: the lock file, its state at the beginning, and the processes ([`Actor`]). [`explore`]
-//! runs the scenario again and again, in a different order each time, on the real kernel. It returns what it covered, or
-//! the story of the first order that breaks a property.
+//! A test describes a [`Scenario`]: the lock file, its state at the beginning, and the processes ([`Actor`]).
+//! [`explore`] runs the scenario again and again, in a different order each time, on the real kernel. It returns what
+//! it covered, or the story of the first order that breaks a property.
 //!
-//! The processes say what they believe with `trace::mark`: `mark(ENTER)` once they hold the name, `mark(LEAVE)` before they
-//! release it. They exit with `DONE` or, if another process holds the name, with `REFUSED`.
+//! The processes say what they believe with `trace::mark`: `mark(ENTER)` once they hold the name, `mark(LEAVE)` before
+//! they release it. They exit with `DONE` or, if another process holds the name, with `REFUSED`.
 //!
 //! The files, each of which uses only those below it:
 //!

@@ -6,7 +6,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-/// What has happened, without the order of steps that commute: the same number for equal orders. PIDs play no part in it.
+/// What has happened, without the order of steps that commute: the same number for equal orders, whatever the PIDs.
 #[derive(Default)]
 pub struct Past {
     /// Of each thing: the sum of all steps that have changed it, and of all that have only read it.
@@ -22,8 +22,8 @@ impl Past {
         self.all
     }
 
-    /// Adds a step. Its number depends on its process, on the earlier steps of that process, and on the earlier steps that
-    /// it does not commute with: those that changed what it touches, and those that read what it changes.
+    /// Adds a step. Its number depends on its process, on the earlier steps of that process, and on the earlier steps
+    /// that it does not commute with: those that changed what it touches, and those that read what it changes.
     pub fn add(&mut self, process: &str, touched: &Touched) {
         let own = self.steps.entry(process.into()).or_default();
         let mut hasher = DefaultHasher::new();

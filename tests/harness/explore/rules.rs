@@ -13,8 +13,8 @@
 //!
 //! Calls do not fail here by themselves: for that part of property 6, see `tests/injected.rs`.
 //!
-//! A *window* is a change between a process's last look and its act. No system call combines the two, so the rules allow
-//! exactly two windows, and count them.
+//! A *window* is a change between a process's last look and its act. No system call combines the two, so the rules
+//! allow exactly two windows, and count them.
 
 use super::{
     run::Run,
@@ -66,8 +66,8 @@ fn property_1_never_two_holders(run: &mut Run, moment: Moment) -> Verdict {
 
 /// 2. A loser changes nothing: not a byte of the holder's file.
 ///
-/// Stricter: a process writes to a file, or cuts it, only while it has the exclusive lock. An open with O_TRUNC comes before
-/// any lock, so it must meet no content.
+/// Stricter: a process writes to a file, or cuts it, only while it has the exclusive lock. An open with O_TRUNC comes
+/// before any lock, so it must meet no content.
 fn property_2_a_loser_changes_nothing(run: &mut Run, moment: Moment) -> Verdict {
     let Before(place, step) = moment else { return Ok(()) };
     let process = &run.processes[place];
@@ -103,8 +103,8 @@ fn property_3_after_any_death_the_next_acquire_succeeds(run: &mut Run, moment: M
 
 /// 4. No one deletes, empties or unlocks what is not theirs.
 ///
-/// A process unlinks the name only while the file there is the one that it has locked, or if there is none. The window: it
-/// looked and found its file, and then a rude process removed that file. Emptying is a change: see property 2.
+/// A process unlinks the name only while the file there is the one that it has locked, or if there is none. The window:
+/// it looked and found its file, and then a rude process removed that file. Emptying is a change: see property 2.
 fn property_4_no_one_deletes_or_unlocks_what_is_not_theirs(run: &mut Run, moment: Moment) -> Verdict {
     match moment {
         Before(place, Step { kind: Kind::Unlink, .. }) => {
@@ -172,8 +172,8 @@ fn property_6_every_failure_is_clear_and_leaves_nothing(run: &mut Run, moment: M
 
 /// 8. A signal reaches the holder or nobody.
 ///
-/// The target is dead or holds the file that has the name. The window: it held the file when the sender last asked for the
-/// lock, and has released since.
+/// The target is dead or holds the file that has the name. The window: the target held the file when the sender last
+/// asked for the lock, and has released since.
 fn property_8_a_signal_reaches_the_holder_or_nobody(run: &mut Run, moment: Moment) -> Verdict {
     let Before(place, Step { kind: Kind::Signal { target }, .. }) = moment else { return Ok(()) };
     let Some(hit) = run.processes.iter().find(|other| other.task.pid == *target && other.task.lives()) else {

@@ -1,8 +1,8 @@
 //! One run of a scenario: its processes, each stopped before its next step.
 //!
-//! A sleep is skipped and is no step. Instead, the process waits until another changes something that it has touched since
-//! its last sleep: until then it would see the same again. If all processes sleep, all wake. So the clock never runs out
-//! for a process while the others had no chance to move.
+//! A sleep is skipped and is no step. Instead, the process waits until another changes something that it has touched
+//! since its last sleep: until then it would see the same again. If all processes sleep, all wake. So the clock never
+//! runs out for a process while the others had no chance to move.
 //!
 //! One limit does run out: an acquirer that meets only shared locks gives up after forty attempts and 0.1 seconds, as
 //! documented. A run is therefore cut off once a process has met nothing but shared locks four times in a row.
@@ -88,8 +88,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether all PIDs of this run, including those of future children, have the same number of digits. Otherwise a stamp
-    /// over a longer one needs one more call, and the run is not comparable with the others.
+    /// Whether all PIDs of this run, including those of future children, have the same number of digits. Otherwise a
+    /// stamp over a longer one needs one more call, and the run is not comparable with the others.
     fn has_even_pids(&self) -> bool {
         let pids: Vec<i32> = self.processes.iter().map(|process| process.task.pid).collect();
         let (least, most) = (pids.iter().min().unwrap(), pids.iter().max().unwrap());
@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Wakes the processes that have seen what this step changed, and lets the one that made it run on to its next step.
+    /// Wakes the processes that have seen what this step changed. The process that made it runs on to its next step.
     pub fn go_on(&mut self, place: usize, step: &Step, made: Made) {
         let changed = |seen: &Thing| step.touched.iter().any(|(thing, changed)| *changed && overlap(*thing, *seen));
         for (other, process) in self.processes.iter_mut().enumerate() {

@@ -54,8 +54,8 @@ pub struct Covered {
     pub steps: u64,
     /// Whether no order within the bound was left.
     pub complete: bool,
-    /// How often the state changed between the last look and the act, which no system call combines: beside a rude actor,
-    /// a file of another process was removed; or the holder was signalled just after it had released.
+    /// How often the state changed between the last look and the act, which no system call combines: beside a rude
+    /// actor, a file of another process was removed; or the holder was signalled just after it had released.
     pub windows: u64,
     /// How many orders were cut off, because a process with a shared lock did not move for too long.
     pub cut: u64,

@@ -4,9 +4,9 @@
 //! Concurrent Systems, 1996): a process whose next step commutes with all that happened since it was tried need not be
 //! tried again.
 //!
-//! With a bound, sleep sets would be wrong: of two equal orders, perhaps only the one that they omit is within the bound.
-//! There the search begins every order within the bound. It abandons a beginning that equals an earlier one, if the same
-//! process was last in both and the earlier one had at least as many preemptions left.
+//! With a bound, sleep sets would be wrong: of two equal orders, perhaps only the one that they omit is within the
+//! bound. There the search begins every order within the bound. It abandons a beginning that equals an earlier one, if
+//! the same process was last in both and the earlier one had at least as many preemptions left.
 
 use super::{
     past::Past,
@@ -71,7 +71,8 @@ struct Search {
     preemptions: Option<u32>,
     /// The choices of the current run, one a step.
     choices: Vec<Choice>,
-    /// With a bound only: the beginnings that were continued, with the process that was last, and the fewest preemptions.
+    /// With a bound only: the beginnings that were continued, with the process that was last, and the fewest
+    /// preemptions.
     continued: HashMap<(u64, Option<usize>), u32>,
 }
 
@@ -132,7 +133,7 @@ impl Search {
         }
     }
 
-    /// Whether the search has continued an equal beginning, with at least as many preemptions left. If not, it does so now.
+    /// Whether the search has continued an equal beginning, with at least as many preemptions left. Notes this one.
     fn was_continued(&mut self, past: &Past, last: Option<usize>, preemptions: u32) -> bool {
         if self.preemptions.is_none() {
             return false;
@@ -160,8 +161,8 @@ impl Search {
 }
 
 impl Choice {
-    /// The preemptions up to and including this candidate's step. A preemption is a switch away from a process that could
-    /// have made the next step.
+    /// The preemptions up to and including this candidate's step. A preemption is a switch away from a process that
+    /// could have made the next step.
     fn preemptions_with(&self, candidate: usize) -> u32 {
         let preempts = self.last.is_some_and(|last| last != candidate && self.ready.contains(&last));
         self.preemptions + u32::from(preempts)

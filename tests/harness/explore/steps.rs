@@ -1,8 +1,8 @@
 //! What a step is, what it reads and changes, which steps commute, and why that is sound.
 //!
-//! A *step* is one system call that touches the lock file, its directory, a lock or a process. Every other call concerns
-//! its process alone and runs together with the step before it: getpid, the clock, opening the directory, fsync on tmpfs,
-//! closing a file that the process has not locked.
+//! A *step* is one system call that touches the lock file, its directory, a lock or a process. Every other call
+//! concerns its process alone and runs together with the step before it: getpid, the clock, opening the directory,
+//! fsync on tmpfs, closing a file that the process has not locked.
 //!
 //! | call | reads | changes |
 //! |---|---|---|
@@ -20,18 +20,18 @@
 //! | pidfd_send_signal | the name, all locks | which processes live |
 //! | kill with another signal | | which processes live, all locks, all descriptors |
 //! | exit | | which processes live, its descriptors, its lock |
-//! | death of the first process | | which processes live, all descriptors, all locks, the critical section, that process |
+//! | death of the first process | | which processes live, all locks, all descriptors, the critical section |
 //! | entering and leaving the critical section | | the critical section |
 //!
-//! Each step also reads whether its own process lives: a dead process makes no step.
+//! Each step also reads whether its own process lives. So a death commutes with no step of the process that dies.
 //!
 //! Two steps *commute* unless they touch the same thing and one of them changes it. Orders that differ only in adjacent
 //! steps that commute are equal: running one of them is enough.
 //!
 //! Why that is sound: what a call returns and does depends only on what it reads and changes. Take two calls that share
-//! nothing, or only read what they share. In either order, they return the same and leave the same state. Neither of them
-//! enables or prevents the other. (A flock that waits counts as ready only once it would get the lock. So what it waits
-//! for is what it touches.)
+//! nothing, or only read what they share. In either order, they return the same and leave the same state. Neither of
+//! them enables or prevents the other. (A flock that waits counts as ready only once it would get the lock. So what it
+//! waits for is what it touches.)
 
 use super::{
     scenario::{CURRENT, ENTER, KILL, LEAVE, Scenario},

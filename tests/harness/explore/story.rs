@@ -8,8 +8,8 @@ use super::{
 use crate::harness::trace::Forker;
 use std::fmt::Write as _;
 
-/// What is wrong, then the schedule that leads there: a line per step, a column per process. Runs the schedule once more,
-/// to see what each call returned.
+/// What is wrong, then the schedule that leads there: a line per step, a column per process. Runs the schedule once
+/// more, to see what each call returned.
 pub fn tell(scenario: &Scenario, forker: &mut Forker, schedule: &[usize], wrong: &str) -> String {
     let mut run = Run::new(scenario, forker, true);
     let again = schedule.iter().try_for_each(|place| checked_step(&mut run, *place));

@@ -1,7 +1,7 @@
 //! The kernel's state, as far as the steps depend on it: inodes, locks, the name, descriptors, which processes live.
 //!
-//! Inodes, names and whether a lock can be had: the kernel is asked, through /proc and flock(2). Which process has which lock:
-//! recorded from the calls that it makes.
+//! Inodes, names and whether a lock can be had: the kernel is asked, through /proc and flock(2). Which process has
+//! which lock: recorded from the calls that it makes.
 
 use crate::support::End;
 use std::{
