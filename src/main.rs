@@ -3,6 +3,15 @@
 //! The same entry serves every build. Without `std`, in release, it holds no panic, no allocator and no `core::fmt`.
 #![no_std]
 #![no_main]
+// Only the items that need it lift this, each with one `allow`.
+#![deny(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn, missing_docs, unreachable_pub)]
+// One unsafe block holds one call, and its comment says what makes the call sound.
+#![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+// A number changes its type only by a conversion that can fail.
+#![deny(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+// The command must not panic: use `get`, iterators and the `checked_` methods instead.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[cfg(any(feature = "std", debug_assertions))]
 extern crate std; // for its panic handler alone

@@ -1,18 +1,5 @@
 //! Which system calls are made, how often, and what is made of rare answers.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod harness;
 mod support;

@@ -1,16 +1,4 @@
 //! The command, end to end: what it does, what it says, and what it exits with.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_wrap,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod support;
 
@@ -640,7 +628,7 @@ fn an_answer_that_cannot_be_printed_is_an_error() {
 }
 
 #[test]
-fn who_waits_at_a_terminal_is_told_for_whom() {
+fn a_waiter_at_a_terminal_sees_which_process_it_waits_for() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for arguments in [&["run", "-w", path, "true"][..], &["run", "-t", "60", path, "true"], &["wait", path]] {

@@ -1,6 +1,4 @@
 //! A lock has few descriptors, above 2, that exec closes, and none is left behind.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -1,6 +1,4 @@
 //! Every error is small, keeps the number that the kernel gave, and has a text.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use pidflock::{Call, Errno, Error, InvalidSignal, Message, Pid, Signal};
 

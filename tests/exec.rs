@@ -1,12 +1,4 @@
 //! Over exec: the next program image keeps the lock without a gap, and takes over only what it can verify.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
 
 mod support;
 

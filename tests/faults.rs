@@ -1,15 +1,4 @@
 //! Every failure gives one clear error and leaks no descriptor, no lock and no half-made file. Nothing is injected.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod support;
 
@@ -250,7 +239,7 @@ fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
 }
 
 #[test]
-fn an_adoption_that_cannot_stamp_leaves_the_lock_to_who_shares_it() {
+fn an_adoption_that_cannot_stamp_leaves_the_lock_to_the_process_that_shares_it() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart(|| {

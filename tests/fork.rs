@@ -1,12 +1,4 @@
 //! Over fork: the lock passes from a launcher to its daemon without a gap, and a copy never lets go of what is another's.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
 
 mod support;
 

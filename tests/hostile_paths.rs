@@ -1,6 +1,4 @@
 //! Nothing is written through what is no regular file with one link, nothing hangs on it, nothing is left behind.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -149,7 +147,7 @@ fn a_file_with_a_second_hard_link_is_not_written_to() {
         assert_eq!(snapshot(&scratch), before);
         assert_eq!(descriptors(), open);
         assert!(!is_locked(scratch.path("file")));
-        // Who only reads writes nothing under any name.
+        // The calls that only read write nothing, whatever the name.
         assert_eq!(
             probe(scratch.path("a.pid")),
             Ok(State::Free { stale: read_pid_from(scratch.path("file")).unwrap() })

@@ -3,21 +3,6 @@
 //! Each operation is run once to see which calls it makes. Then each of those calls fails with each error of its manual
 //! page, alone and together with a second one; and after each the operation must work again.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
-#![allow(
-    unsafe_code,
-    non_upper_case_globals,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
 
 mod harness;
 mod support;
@@ -33,6 +18,7 @@ const DONE: i32 = 11;
 /// What its manual page lets each call fail with; and EINTR for all that may be interrupted somewhere, ENOSYS and EPERM
 /// where seccomp filters are known to say so.
 #[rustfmt::skip]
+#[allow(non_upper_case_globals, reason = "the names are those of libc")]
 fn errors_of(call: i64) -> (&'static str, &'static [i32]) {
     use libc::*;
     match call {

@@ -2,19 +2,6 @@
 //!
 //! An operation is killed before and after every single system call that it makes.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
 
 mod harness;
 mod support;

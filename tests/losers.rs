@@ -1,6 +1,4 @@
-//! Who does not get the lock changes nothing, and is told who has it, if that can be told.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! A process that does not get the lock changes nothing, and learns which process has it, if the file names it.
 
 mod support;
 
@@ -189,7 +187,7 @@ fn wait_until_asleep(pid: i32, file: &fs::File) {
 
 /// Each time it wakes, the file has been replaced by one that the next holder has locked already.
 #[test]
-fn who_waits_forever_does_not_tire_of_losing() {
+fn waiting_forever_survives_many_lost_races() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let start = Pipe::new();

@@ -1,11 +1,4 @@
 //! The command, its `--help`, its manual page and the README name the same subcommands, options and exit codes.
-#![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_wrap,
-    clippy::multiple_unsafe_ops_per_block
-)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -2,21 +2,6 @@
 //!
 //! Where a cause is not to be had without special hardware or rights, a seccomp filter has the kernel give the answer.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod support;
 

@@ -1,6 +1,4 @@
 //! Never two holders of one name, however many processes come and go.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -76,7 +74,7 @@ fn never_two_holders_of_one_name() {
     never_two([(Wait::Never, true); PROCESSES]);
 }
 
-/// Who sleeps in flock(2) wakes with the file that its holder has just removed.
+/// A waiter in flock(2) wakes with the lock on the file that its holder has just removed.
 #[test]
 fn never_two_holders_among_those_who_wait() {
     let (now, soon) = (Wait::Never, Wait::For(Duration::from_millis(20)));

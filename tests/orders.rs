@@ -1,22 +1,8 @@
-//! Under every order of system calls: never two holders, and nobody touches what is not his (properties 1, 2, 4, 5, 8).
+//! Under every order of system calls, properties 1, 2, 4, 5 and 8 hold, and 3 and 6 as far as no call fails by itself.
 //!
-//! `cargo test` runs the bounded form; PIDFLOCK_PROOF=full, as ci/prove sets it, the full one: `bounds` says what either
-//! is. What is printed says whether those were all orders, or the first so many.
+//! `cargo test` runs the bounded form. With PIDFLOCK_PROOF=full, which ci/prove sets, it runs the full form. `bounds`
+//! defines both. The output says whether all orders were run, or how many of the first.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
 
 mod harness;
 mod support;
@@ -30,10 +16,10 @@ use pidflock::{Error, Holder, Options, PidLock, Signal, Wait};
 use std::{ffi::CString, fs, time::Instant};
 use support::*;
 
-/// What a release or an unexpected error makes a process exit with.
+/// Exit status: an unexpected error.
 const FAILED: i32 = 3;
 
-/// Ample: sleeps are not slept, so that this time never passes.
+/// Never reached: the explorer skips sleeps.
 const LONG: Wait = Wait::For(Duration::from_secs(3600));
 
 fn full() -> bool {
@@ -62,17 +48,20 @@ fn code(result: Result<(), Error>) -> i32 {
 
 type Work<'a> = (&'static str, &'a dyn Fn() -> i32);
 
-/// What the file is once all have ended.
+/// What is left of the file once all processes have ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Left {
     Nothing,
-    /// Somebody dies, or leaves it behind on purpose, or removes it rudely.
+    /// A process dies, leaves the file behind on purpose, or removes it without the lock.
     Something,
 }
 
-/// How often processes may be preempted, and how many orders are run: one after the other, until one of them is all.
-/// In full, two processes: every order; three: the first orders of all, and those with at most three preemptions. Else the
-/// first orders of all, and of two processes every one with at most two preemptions, which is what a race takes.
+/// Explorations to run one after the other: the most preemptions, and the most orders. If one without a bound on
+/// preemptions is complete, the rest is omitted.
+///
+/// Full form: for two processes, every order up to 60,000; for three, the first of all, then those with at most two and
+/// three preemptions. Bounded form: the first orders of all, then, for two processes, every order with at most two
+/// preemptions: a race takes no more.
 fn bounds(processes: usize) -> &'static [(Option<u32>, u64)] {
     match (full(), processes > 2) {
         (true, false) => &[(None, 60_000)],
@@ -82,7 +71,8 @@ fn bounds(processes: usize) -> &'static [(Option<u32>, u64)] {
     }
 }
 
-/// Runs these processes in every order, within the bounds, and says what was covered. None where nothing can be traced.
+/// Runs these processes in every order within the bounds, and prints what was covered. None if tracing is impossible
+/// here.
 fn run(
     what: &str,
     scratch: &Scratch,
@@ -132,7 +122,7 @@ fn run(
     Some(Ok(()))
 }
 
-/// Runs them, and fails with the table of an order in which something is wrong.
+/// Runs the processes, and fails with the table of an order that breaks a property.
 fn prove(
     what: &str,
     before: &dyn Fn(&str),
@@ -185,7 +175,7 @@ fn two_starters_with_two_rounds_each() {
     });
 }
 
-/// The heart: B opens the file, A removes it and lets go, B locks it, and A's second round makes a new one.
+/// The central race: B opens the file, A removes and unlocks it, B locks it, and A's second round creates a new one.
 #[test]
 fn a_leaver_a_newcomer_and_two_inodes() {
     let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
@@ -311,7 +301,7 @@ fn a_stopper_against_a_death_and_a_successor() {
             Ok(_lock) => {
                 mark(ENTER);
                 mark(LEAVE);
-                unsafe { libc::_exit(DONE) } // the lock is never dropped
+                unsafe { libc::_exit(DONE) } // without dropping the lock
             }
             Err(error) => code(Err(error)),
         })
@@ -329,7 +319,7 @@ fn a_stopper_against_a_death_and_a_successor() {
     });
 }
 
-/// The directory of a file, open, and its name there, for code that does without the crate.
+/// The directory of a file, open, and its name there: for code that does not use the crate.
 fn directory_and_name(file: &str) -> (i32, CString) {
     let (directory, name) = file.rsplit_once('/').unwrap();
     let directory = CString::new(directory).unwrap();
@@ -343,7 +333,7 @@ fn two_starters_and_a_cleaner_that_locks() {
             let (directory, name) = directory_and_name(file);
             let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR);
             if fd != -1 && libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) == 0 {
-                // As systemd-tmpfiles does, which like everybody else has to look whether it is still the file.
+                // Like systemd-tmpfiles. It too must check that the name still leads to the locked file.
                 let (mut open, mut named) = (std::mem::zeroed::<libc::stat>(), std::mem::zeroed::<libc::stat>());
                 libc::fstat(fd, &raw mut open);
                 let there = libc::fstatat(directory, name.as_ptr(), &raw mut named, libc::AT_SYMLINK_NOFOLLOW) == 0;
@@ -365,7 +355,7 @@ fn two_starters_and_a_cleaner_that_locks() {
 }
 
 #[test]
-fn beside_a_rude_remover_nobody_touches_what_is_not_his() {
+fn beside_a_rude_remover_nobody_touches_what_is_not_theirs() {
     let rude = |file: &'static str| -> Box<dyn Fn() -> i32> { Box::new(move || remove_rudely(file)) };
     prove("a starter and a rude remover", &nothing, Left::Something, |file| {
         vec![("A", asks(file)), ("rude", rude(file))]
@@ -381,7 +371,7 @@ fn remove_rudely(file: &'static str) -> i32 {
     DONE
 }
 
-/// Whoever dies, wherever he stands: nobody else is kept from the name or harmed.
+/// Whichever step the victim is at, its death neither harms the others nor keeps the name from them.
 #[test]
 fn two_starters_of_which_one_is_killed() {
     prove("two starters of which one is killed", &nothing, Left::Something, |file| {
@@ -402,14 +392,14 @@ fn killer() -> i32 {
 }
 
 #[test]
-fn a_holder_and_one_who_waits_for_its_release() {
+fn a_holder_and_a_waiter_for_its_release() {
     let waiter = |file: &'static str| Box::new(move || code(pidflock::wait_released(file, LONG)));
     prove("a holder and one who waits for its release", &nothing, Left::Nothing, |file| {
         vec![("A", starter(file)), ("W", waiter(file))]
     });
 }
 
-/// Acquires, asks whether the lock is current, and releases.
+/// Acquires, calls `is_current`, and releases.
 fn asks(file: &'static str) -> Box<dyn Fn() -> i32> {
     Box::new(move || match PidLock::acquire(file) {
         Ok(lock) => {
@@ -425,7 +415,7 @@ fn asks(file: &'static str) -> Box<dyn Fn() -> i32> {
     })
 }
 
-/// What the controls get wrong.
+/// What a control does wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     NoInodeCheck,
@@ -458,7 +448,7 @@ fn wrongly(wrong: Wrong, file: &str) -> i32 {
             let there = libc::fstatat(directory, name.as_ptr(), &raw mut named, libc::AT_SYMLINK_NOFOLLOW) == 0;
             if !there || open.st_ino != named.st_ino {
                 libc::close(fd);
-                return DONE; // a right one would try again, a wrong one need not
+                return DONE; // the library retries here; a control need not
             }
         }
         let mut text = format!("{}\n", libc::getpid());
@@ -492,7 +482,7 @@ fn wrongly(wrong: Wrong, file: &str) -> i32 {
     }
 }
 
-/// Runs a control beside another one or some other process, and returns what the explorer says against it.
+/// Runs a control beside a second one, or beside this other process. Returns the table of the order that caught it.
 fn caught_beside(wrong: Wrong, content: Option<&str>, other: Option<(&'static str, Job)>) -> Option<String> {
     let scratch = Scratch::in_memory();
     let file = scratch.path("x.pid");
@@ -570,7 +560,7 @@ fn a_file_that_is_left_behind_is_found() {
 }
 
 #[test]
-fn who_gives_up_at_a_probe_is_refused_while_nobody_holds_the_name() {
+fn giving_up_at_a_probe_is_a_refusal_although_nobody_holds_the_name() {
     let prober = ("P", (|file| code(pidflock::probe(file).map(drop))) as Job);
     if let Some(table) = caught_beside(Wrong::GivesUpAtOnce, Some("2147483647\n"), Some(prober)) {
         assert!(table.contains("was refused, and nobody held the name"), "{table}");
@@ -578,7 +568,7 @@ fn who_gives_up_at_a_probe_is_refused_while_nobody_holds_the_name() {
 }
 
 #[test]
-fn who_does_not_look_does_not_know_that_it_is_not_current() {
+fn reporting_current_without_a_look_is_wrong_after_a_removal() {
     let rude = ("rude", remove_rudely as Job);
     if let Some(table) = caught_beside(Wrong::CurrentWithoutALook, None, Some(rude)) {
         assert!(table.contains("is told the contrary"), "{table}");
@@ -586,7 +576,7 @@ fn who_does_not_look_does_not_know_that_it_is_not_current() {
 }
 
 #[test]
-fn a_signal_to_whom_the_file_names_hits_another() {
+fn a_signal_to_the_claim_alone_hits_a_process_that_has_released() {
     let stopper = |file: &'static str| {
         if let Ok(Some(pid)) = pidflock::read_pid_from(file) {
             unsafe { libc::kill(pid.get(), libc::SIGURG) };

@@ -1,6 +1,4 @@
 //! A path means one file, the same from acquire to release; what cannot be the path of a file is refused.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -200,7 +198,7 @@ fn missing_parents_are_not_made_unless_asked() {
     let scratch = Scratch::new();
     let error = PidLock::options().create_parents(false).acquire(scratch.path("a/b.pid")).unwrap_err();
     assert_eq!(error, Error::Sys { call: Call::Openat, errno: Errno::NotFound });
-    // Who only looks makes nothing, either.
+    // The calls that only look create nothing, either.
     assert_eq!(probe(scratch.path("a/b.pid")), Ok(State::Absent));
     assert_eq!(read_pid_from(scratch.path("a/b.pid")), Ok(None));
     assert_eq!(signal(scratch.path("a/b.pid"), Signal::CHECK), Err(Error::NotLocked));

@@ -1,6 +1,4 @@
 //! A number becomes a `Pid` only if it can name exactly one process, and a file's claim is exactly its first line.
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

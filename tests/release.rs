@@ -1,14 +1,4 @@
 //! Nobody deletes, empties or unlocks what is not theirs.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_wrap,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod support;
 
@@ -106,7 +96,7 @@ fn release_and_drop_remove_the_file_free_the_lock_and_close() {
         let file = File::open(path).unwrap();
         let_go(lock);
         assert!(!exists(path), "{way}");
-        // Who waits for the removed file, and not for the name, must wake up, too.
+        // A process that waits for the removed file instead of the name must wake up as well.
         assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0, "{way}");
         drop(file);
         assert_eq!(descriptors(), before, "{way}");

@@ -3,16 +3,6 @@
 //! Nobody can replace a file at the right instant a hundred times in a row, so that this program has an `fstatat` of its
 //! own, which can report another file than the one that is there.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    missing_docs,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod support;
 

@@ -1,12 +1,4 @@
 //! A signal reaches the holder or nobody; and to wait for a holder is to wait for this one.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
 
 mod support;
 
@@ -484,7 +476,7 @@ fn same_file(wait: Wait) {
     }
 }
 
-/// A file of root's is trusted whoever asks; whether he may signal the holder is for the kernel to say.
+/// A file of root's is trusted for every caller. Whether the caller may signal the holder is up to the kernel.
 #[test]
 fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     if !is_root() {
@@ -570,7 +562,7 @@ fn a_holder_that_proc_hides_from_root_is_signalled_through_a_file_of_root_and_th
         let hidden = fs::read_link(format!("/proc/{}/fd/3", holder.child.pid)).unwrap_err();
         assert_eq!(hidden.kind(), std::io::ErrorKind::PermissionDenied);
         assert_eq!(signal(roots, Signal::HUP), Ok(pid(holder.child.pid)));
-        // That its effective user is the file's owner does not mean that he could have signalled it.
+        // The file's owner is the holder's effective user. That alone does not let the owner signal the holder.
         assert_all_refused(nobodys, Error::Untrusted);
         0
     });
@@ -672,7 +664,7 @@ fn lock_on_fuse(directory: &'static str, mut server: &fs::File) -> fs::File {
 
 /// A lock of fcntl(2) on the same file is another lock.
 #[test]
-fn who_has_only_a_record_lock_is_not_signalled() {
+fn a_process_with_only_a_record_lock_is_not_signalled() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let holder = Target::holder(path);

@@ -1,22 +1,9 @@
 //! All properties at once: processes that acquire, count and release, under random kills, among forked copies, probers,
 //! scanners with shared locks, and a cleaner that locks before it removes.
 //!
-//! Whoever holds the name adds one to a number in a file, by reading and writing it. Two holders at once would lose an
+//! Each holder adds one to a number in a file, by reading and writing it. Two holders at once would lose an
 //! addition. Ten seconds; ci/storm runs it for longer and with more processes.
 #![cfg(target_os = "linux")]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss
-)]
 
 mod support;
 
@@ -80,7 +67,7 @@ fn count(shared: &Shared, number: &File) {
     number.read_exact_at(&mut bytes, 0).unwrap();
     let read = u64::from_ne_bytes(bytes);
     let expected = shared.count.load(SeqCst);
-    // Who was killed between the two writes below has added one to `count` alone.
+    // A holder killed between the two writes below has added one only to `count`.
     assert!(read == expected || (killed && read + 1 == expected), "{read} in the file, and {expected} were added");
     shared.count.store(read + 1, SeqCst);
     number.write_all_at(&(read + 1).to_ne_bytes(), 0).unwrap();

@@ -2,8 +2,6 @@
 //!
 //! Only a power cut can tell, so that this program has an `fsync` of its own, which counts.
 #![cfg(target_os = "linux")]
-#![allow(unsafe_code, missing_docs, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

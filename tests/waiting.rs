@@ -1,12 +1,4 @@
 //! Waiting: it ends when the holder lets go, not before its time is over, and costs next to nothing meanwhile.
-#![allow(
-    unsafe_code,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
 
 mod support;
 

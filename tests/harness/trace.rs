@@ -1,6 +1,8 @@
-//! A process that stands still at every system call: ptrace(2), with `PTRACE_GET_SYSCALL_INFO`, which reads calls on any
-//! architecture (Linux 5.3), and `PTRACE_SET_SYSCALL_INFO`, which changes them (Linux 6.16). Or at some calls only, which
-//! a seccomp(2) filter picks out: to stand still takes longer than most calls.
+//! A process that stops at every system call, by ptrace(2).
+//!
+//! `PTRACE_GET_SYSCALL_INFO` reads calls on any architecture (Linux 5.3), and `PTRACE_SET_SYSCALL_INFO` changes them
+//! (Linux 6.16). A stop takes longer than most calls. So a process of a [`Forker`] stops only at the calls that a
+//! seccomp(2) filter selects.
 
 use crate::support::{Child, End, PANICKED};
 use std::{
@@ -8,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// `struct ptrace_syscall_info` of linux/ptrace.h, with the union taken as the words of its longest member.
+/// `struct ptrace_syscall_info` of linux/ptrace.h, with the longest member of the union, as words.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Info {
@@ -41,16 +43,16 @@ impl Syscall {
     }
 }
 
-/// Where a traced process stands.
+/// Where a traced process has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Before this call.
     Entry(Syscall),
-    /// After it, with what it returned: -errno for an error.
+    /// After the call, with its return value: -errno for an error.
     Exit(i64),
     /// A signal is about to be delivered.
     Signal(i32),
-    /// It has forked this child, which is traced, too.
+    /// It has forked this child, which is traced as well.
     Forked(i32),
     Ended(End),
 }
@@ -58,12 +60,12 @@ pub enum Stop {
 /// A traced process. Killed on drop.
 pub struct Traced {
     pub pid: i32,
-    /// To be delivered when it goes on.
+    /// The signal to deliver when it goes on.
     signal: i32,
     ended: bool,
 }
 
-/// A call that no kernel knows, made by the traced code to tell the tracer where it is.
+/// An operation of prctl(2) that no kernel knows. With it, the traced code tells the tracer where it is.
 pub const MARK: i32 = 0x7069_6466;
 
 pub fn mark(code: i32) {
@@ -71,7 +73,7 @@ pub fn mark(code: i32) {
 }
 
 impl Traced {
-    /// Forks a child that stands still before `work`.
+    /// Forks a child that stops before `work`.
     pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Traced> {
         let pid = match unsafe { libc::fork() } {
             -1 => return Err(io::Error::last_os_error()),
@@ -120,7 +122,7 @@ impl Traced {
         self.resume(libc::PTRACE_SYSCALL)
     }
 
-    /// The same, but it stands still only before the calls that its `Forker` names, and after none.
+    /// The same, but it stops only before the calls that its `Forker` selects, and after none.
     pub fn go_on_to_a_call(&mut self) -> Stop {
         self.resume(libc::PTRACE_CONT)
     }
@@ -129,7 +131,7 @@ impl Traced {
         let none = std::ptr::null_mut::<libc::c_void>();
         let signal = i64::from(std::mem::take(&mut self.signal));
         let gone = unsafe { libc::ptrace(request, self.pid, none, signal) } == -1;
-        // A process that was killed while it stood still has no next stop but its end.
+        // If the process was killed while it was stopped, its only next stop is its end.
         assert!(!gone || io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH));
         self.wait()
     }
@@ -182,7 +184,7 @@ impl Traced {
         assert_eq!(set, 0, "PTRACE_SET_SYSCALL_INFO: {}", io::Error::last_os_error());
     }
 
-    /// At an entry: the call is not made, and returns this (-errno for an error). Stands at its exit afterwards.
+    /// At an entry: skips the call, which returns this (-errno for an error). Leaves the process at the exit.
     pub fn replace(&mut self, result: i64) {
         let mut info = self.info();
         assert!(matches!(info.op, OP_ENTRY | OP_SECCOMP));
@@ -192,7 +194,7 @@ impl Traced {
         self.answer(result);
     }
 
-    /// At an exit: the call, which was made, returns this.
+    /// At an exit: the call was made, but returns this.
     pub fn answer(&mut self, result: i64) {
         let mut info = self.info();
         assert_eq!(info.op, OP_EXIT);
@@ -201,7 +203,7 @@ impl Traced {
         self.set_info(&info);
     }
 
-    /// At an entry: the call is made. Stands at its exit afterwards.
+    /// At an entry: makes the call. Leaves the process at the exit.
     pub fn make(&mut self) -> Stop {
         loop {
             match self.go_on() {
@@ -211,12 +213,12 @@ impl Traced {
         }
     }
 
-    /// Kills it where it stands.
+    /// Kills the process at its stop.
     pub fn kill(mut self) {
         self.die();
     }
 
-    /// The same, and says how it ended.
+    /// The same. Returns how it ended.
     pub fn die(&mut self) -> End {
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
         loop {
@@ -226,7 +228,7 @@ impl Traced {
         }
     }
 
-    /// Lets it run on untraced, as an ordinary child.
+    /// Stops tracing: the process runs on as an ordinary child.
     pub fn detach(mut self) -> Child {
         let none = std::ptr::null_mut::<libc::c_void>();
         unsafe { libc::ptrace(libc::PTRACE_DETACH, self.pid, none, 0_i64) };
@@ -235,13 +237,13 @@ impl Traced {
     }
 }
 
-/// From now on this process, and all that it forks, stands still before these calls alone: `Traced::go_on_to_a_call`.
+/// From now on, this process and all that it forks stop only before these calls, with `Traced::go_on_to_a_call`.
 fn stand_still_at(calls: &[i64]) {
     let line = |code: u32, if_equal, k| libc::sock_filter { code: code as u16, jt: if_equal, jf: 0, k };
     let answer = |answer| line(libc::BPF_RET | libc::BPF_K, 0, answer);
     let mut lines = vec![line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)]; // the number: the first word of seccomp_data
     for (index, call) in calls.iter().enumerate() {
-        let past_the_others = (calls.len() - index) as u8; // and past the line that allows
+        let past_the_others = (calls.len() - index) as u8; // and the line that allows
         lines.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, past_the_others, *call as u32));
     }
     lines.extend([answer(libc::SECCOMP_RET_ALLOW), answer(libc::SECCOMP_RET_TRACE)]);
@@ -250,14 +252,14 @@ fn stand_still_at(calls: &[i64]) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) }, 0);
 }
 
-/// Forks the processes of one run after the other: what every one of them needs, the filter above all, is made once.
+/// Forks the processes of all runs. What each of them needs, mainly the filter, is made once.
 pub struct Forker(Traced);
 
 impl Forker {
-    /// They do these works, in turn, and are stopped before these calls.
+    /// The processes do these works, in turn, and stop before these calls.
     pub fn new(calls: &[i64], works: &[&dyn Fn() -> i32]) -> io::Result<Forker> {
         let fork_in_turn = || {
-            // Nobody waits for them, nor for their children, but the tracer.
+            // Only the tracer waits for them and their children.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
             unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
             stand_still_at(calls);
@@ -272,7 +274,7 @@ impl Forker {
         Traced::spawn(fork_in_turn).map(Forker)
     }
 
-    /// The process of the next work, which stands still before it.
+    /// Forks the process of the next work, and stops it before the work.
     pub fn fork(&mut self) -> Traced {
         loop {
             if let Stop::Forked(pid) = self.0.go_on_to_a_call() {
@@ -295,8 +297,8 @@ impl Drop for Traced {
     }
 }
 
-/// Keeps this thread, and all that it will fork, on the processor that it is on: tracer and traced take turns, and to wake
-/// each other across processors takes longer than the calls themselves.
+/// Pins this thread and all that it forks to the current processor. Tracer and traced take turns, and a wake-up across
+/// processors takes longer than the calls.
 pub fn stay_on_one_processor() {
     let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     let here = unsafe { libc::sched_getcpu() } as usize;
@@ -304,7 +306,7 @@ pub fn stay_on_one_processor() {
     unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const one) };
 }
 
-/// Why nothing can be traced here, if so.
+/// Why tracing is impossible here, if it is.
 pub fn impossible() -> Option<String> {
     let work = || {
         mark(1);

@@ -1,5 +1,5 @@
 //! What the tests share: a directory of their own, forked children, and pipes over which processes meet.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part, and is a crate of its own")]
+#![allow(dead_code, reason = "each test file uses only a part")]
 
 use std::{
     fs, io,

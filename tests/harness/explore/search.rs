@@ -1,0 +1,185 @@
+//! Which orders are run: at least one of each class of equal orders.
+//!
+//! Without a bound on preemptions the search uses sleep sets (Godefroid, Partial-Order Methods for the Verification of
+//! Concurrent Systems, 1996): a process whose next step commutes with all that happened since it was tried need not be
+//! tried again.
+//!
+//! With a bound, sleep sets would be wrong: of two equal orders, perhaps only the one that they omit is within the
+//! bound. There the search begins every order within the bound. It abandons a beginning that equals an earlier one, if
+//! the same process was last in both and the earlier one had at least as many preemptions left.
+
+use super::{
+    past::Past,
+    rules::{check_end, checked_step},
+    run::Run,
+    scenario::{Covered, Scenario},
+    steps::{CALLS, Touched, commute},
+    story,
+};
+use crate::harness::trace::{Forker, stay_on_one_processor};
+use std::collections::{BTreeSet, HashMap};
+
+/// No order is longer.
+const MOST_STEPS: usize = 2000;
+
+/// Runs the scenario in every order, up to equal ones and within its bounds. The error is the story of an order that
+/// breaks a property.
+pub fn explore(scenario: &Scenario) -> Result<Covered, String> {
+    stay_on_one_processor();
+    let works: Vec<&dyn Fn() -> i32> = scenario.actors.iter().map(|actor| actor.work).collect();
+    let mut forker = Forker::new(CALLS, &works).map_err(|error| error.to_string())?;
+    let mut search = Search { preemptions: scenario.preemptions, choices: vec![], continued: HashMap::new() };
+    let mut covered = Covered::default();
+    loop {
+        let mut run = Run::new(scenario, &mut forker, false);
+        let (steps, end) = search.follow(&mut run);
+        covered.runs += 1;
+        covered.steps += steps;
+        covered.windows += run.windows;
+        covered.cut += u64::from(run.cut);
+        drop(run);
+        match end {
+            End::Complete => covered.orders += 1,
+            End::Abandoned => {}
+            End::Broken(wrong) => {
+                let schedule: Vec<usize> = search.choices.iter().map(|choice| choice.chosen).collect();
+                return Err(story::tell(scenario, &mut forker, &schedule, &wrong));
+            }
+        }
+        if !search.go_to_the_next_order() {
+            return Ok(Covered { complete: true, ..covered });
+        }
+        if covered.orders >= scenario.most {
+            return Ok(covered);
+        }
+    }
+}
+
+/// How one run ended.
+enum End {
+    /// All processes have ended, and no property was broken.
+    Complete,
+    /// It was cut off, or all that can follow was run before.
+    Abandoned,
+    /// What breaks a property. The last choice is the step that did.
+    Broken(String),
+}
+
+/// A depth-first search. What is left to run follows from the choices of the last run.
+struct Search {
+    /// The bound.
+    preemptions: Option<u32>,
+    /// The choices of the current run, one a step.
+    choices: Vec<Choice>,
+    /// With a bound only: the beginnings that were continued, with the process that was last, and the fewest
+    /// preemptions.
+    continued: HashMap<(u64, Option<usize>), u32>,
+}
+
+/// One point of a run at which a process was chosen to make its step.
+struct Choice {
+    ready: Vec<usize>,
+    /// The processes that need not be tried: what begins with their step is covered elsewhere.
+    sleeping: BTreeSet<usize>,
+    tried: BTreeSet<usize>,
+    chosen: usize,
+    /// The process that made the step before.
+    last: Option<usize>,
+    /// The preemptions before this point.
+    preemptions: u32,
+}
+
+impl Search {
+    /// Repeats the choices that were made, then makes new ones until the run ends. Returns the number of steps as well.
+    fn follow(&mut self, run: &mut Run) -> (u64, End) {
+        let (mut past, mut depth, mut steps) = (Past::default(), 0, 0);
+        let (mut sleeping, mut last, mut preemptions) = (BTreeSet::new(), None, 0);
+        loop {
+            let ready = run.ready();
+            if ready.is_empty() {
+                return (steps, check_end(run).map_or_else(End::Broken, |()| End::Complete));
+            }
+            if depth == self.choices.len() {
+                if self.was_continued(&past, last, preemptions) {
+                    return (steps, End::Abandoned);
+                }
+                let mut choice = Choice { ready, sleeping, tried: BTreeSet::new(), chosen: 0, last, preemptions };
+                let Some(chosen) = choice.next(self.preemptions) else { return (steps, End::Abandoned) };
+                choice.chosen = chosen;
+                self.choices.push(choice);
+            }
+            if depth == MOST_STEPS {
+                return (steps, End::Broken("it goes on for ever".into()));
+            }
+            let choice = &self.choices[depth];
+            let chosen = choice.chosen;
+            let touched = touched(run, chosen).clone();
+            sleeping = match self.preemptions {
+                None => {
+                    let stays = |other: &usize| *other != chosen && commute(self::touched(run, *other), &touched);
+                    choice.sleeping.union(&choice.tried).copied().filter(stays).collect()
+                }
+                Some(_) => BTreeSet::new(),
+            };
+            (last, preemptions) = (Some(chosen), choice.preemptions_with(chosen));
+            if let Err(wrong) = checked_step(run, chosen) {
+                return (steps, End::Broken(wrong));
+            }
+            past.add(&run.processes[chosen].name, &touched);
+            (steps, depth) = (steps + 1, depth + 1);
+            if run.cut {
+                return (steps, End::Abandoned);
+            }
+        }
+    }
+
+    /// Whether the search has continued an equal beginning, with at least as many preemptions left. Notes this one.
+    fn was_continued(&mut self, past: &Past, last: Option<usize>, preemptions: u32) -> bool {
+        if self.preemptions.is_none() {
+            return false;
+        }
+        let fewest = self.continued.entry((past.sum(), last)).or_insert(u32::MAX);
+        if *fewest <= preemptions {
+            return true;
+        }
+        *fewest = preemptions;
+        false
+    }
+
+    /// Changes the last choice that can be changed. False if nothing is left to run.
+    fn go_to_the_next_order(&mut self) -> bool {
+        while let Some(choice) = self.choices.last_mut() {
+            choice.tried.insert(choice.chosen);
+            if let Some(next) = choice.next(self.preemptions) {
+                choice.chosen = next;
+                return true;
+            }
+            self.choices.pop();
+        }
+        false
+    }
+}
+
+impl Choice {
+    /// The preemptions up to and including this candidate's step. A preemption is a switch away from a process that
+    /// could have made the next step.
+    fn preemptions_with(&self, candidate: usize) -> u32 {
+        let preempts = self.last.is_some_and(|last| last != candidate && self.ready.contains(&last));
+        self.preemptions + u32::from(preempts)
+    }
+
+    /// The next process to try here: first the one that made the step before.
+    fn next(&self, most: Option<u32>) -> Option<usize> {
+        let first = self.last.filter(|last| self.ready.contains(last));
+        first.into_iter().chain(self.ready.iter().copied()).find(|candidate| {
+            !self.sleeping.contains(candidate)
+                && !self.tried.contains(candidate)
+                && most.is_none_or(|most| self.preemptions_with(*candidate) <= most)
+        })
+    }
+}
+
+/// What the next step of a process touches.
+fn touched<'a>(run: &'a Run, place: usize) -> &'a Touched {
+    &run.processes[place].next.as_ref().unwrap().touched
+}
