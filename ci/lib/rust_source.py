@@ -65,7 +65,7 @@ class File:
             token = all_[index]
             within = tuple(scope for scope in scopes if scope)
             if token.text == "#" and at(index + 1) == "!" and at(index + 2) == "[":
-                end = self._closing(index + 2)
+                end = self.closing(index + 2)
                 self.inner.append("".join(t.text for t in all_[index + 3 : end]))
                 index = end
             elif token.text == "{":
@@ -84,7 +84,7 @@ class File:
                 index = self._path(index, within)
             index += 1
 
-    def _closing(self, index):
+    def closing(self, index):
         """The index of the bracket that closes the one at `index`."""
         depth = 0
         for end in range(index, len(self.tokens)):
@@ -153,11 +153,16 @@ class File:
         return index
 
     def absolute(self, path):
-        """The segments of a path, with what this file's imports give in the place of its first segment."""
-        for other in self.paths:
-            if path.given is None and other.given == path.segments[0] and other.within in (path.within, ()):
-                return other.segments + path.segments[1:]
-        return path.segments
+        """The segments of a path, with its first one replaced by what this file imports under that name."""
+        segments, used = path.segments, [path]
+        while True:
+            for other in self.paths:
+                if other.given == segments[0] and other.within in (path.within, ()) and other not in used:
+                    break
+            else:
+                return segments
+            segments = other.segments + segments[1:]
+            used.append(other)
 
 
 class Crate:
