@@ -1,7 +1,7 @@
 //! Calls every public function of the library, with values that the optimiser cannot know. The panic handler calls a
 //! function which does not exist: if any panic can be reached, this does not link. It is never run.
 //!
-//! `ci/nopanic/check` builds it and compares: every `pub fn` in src, and every method of a `pub trait`, must stand here as
+//! `ci/nopanic/run` builds it and compares: every `pub fn` in src, and every method of a `pub trait`, must stand here as
 //! `Type::name` or `pidflock::name`. So write each call in that form.
 //!
 //! `Display` and `Debug` are called, too. Not here: `Debug` of `Wait`, and so of `Options`. It is that of

@@ -11,7 +11,7 @@
 //!
 //! Then the same for two simpler stoppers, a tenth of the tries each.
 //!
-//! Usage: `recycle [TRIES]`, as root. Exits with 1 if pidflock has hit a stranger, or if plain `kill` has not: then
+//! Usage: `ci/recycle/run [TRIES]`, as root. Exits with 1 if pidflock has hit a stranger, or if plain `kill` has not: then
 //! nothing has been tested.
 
 use pidflock::{PidLock, Signal, State, probe, read_pid_from, signal};

@@ -1,5 +1,5 @@
-//! Prints the size of each handle and the deepest stack of each public operation, and fails above 8 KiB:
-//! `cargo run --release --manifest-path ci/stack/Cargo.toml`.
+//! Prints the size of each handle and the deepest stack of each public operation, and fails above 8 KiB. `ci/stack/run`
+//! runs it.
 //!
 //! Each operation runs on a thread whose stack was filled with a pattern before. What is no longer the pattern was
 //! touched. What a thread touches that does nothing is taken away; what the C library needs for its calls is not.
