@@ -499,3 +499,49 @@ fn without_pidfds_a_waiter_still_wakes_within_a_tenth_of_a_second_and_a_holder_i
         assert_eq!(child.wait(), End::Exit(0));
     }
 }
+
+/// A child that has a shared lock on the file. It is told for how many milliseconds more.
+fn share(path: &str) -> (Child, Pipe) {
+    let (taken, go) = (Pipe::new(), Pipe::new());
+    let child = fork(|| {
+        let file = fs::File::create(path).unwrap();
+        taken.send(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) });
+        let time = go.receive();
+        thread::sleep(MILLISECOND * time.unsigned_abs());
+        0
+    });
+    assert_eq!(taken.receive(), 0);
+    (child, go)
+}
+
+/// Nobody *holds* a name on which there is only a shared lock. A starter that came this late would get it at once.
+fn leaves_just_after_the_deadline(milliseconds: &[i32]) {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    for time in milliseconds {
+        let (child, go) = share(path);
+        go.send(time + 40);
+        let wait = Wait::For(MILLISECOND * time.unsigned_abs());
+        let start = Instant::now();
+        let acquired = acquire(path, wait).map(|lock| lock.is_current());
+        assert_eq!(acquired, Ok(Ok(true)), "after {time} ms: {:?}", start.elapsed());
+        assert_eq!(child.wait(), End::Exit(0));
+
+        let (child, _go) = share(path);
+        let start = Instant::now();
+        assert_eq!(acquire(path, wait).err(), Some(Error::AlreadyLocked { holder: None }));
+        let late = start.elapsed() - MILLISECOND * time.unsigned_abs();
+        assert!((80 * MILLISECOND..1000 * MILLISECOND).contains(&late), "after {time} ms: {late:?}");
+        drop(child);
+    }
+}
+
+#[test]
+fn a_short_wait_beside_a_shared_lock_goes_on_for_a_tenth_of_a_second_after_its_deadline() {
+    leaves_just_after_the_deadline(&[0, 20, 100]);
+}
+
+#[test]
+fn a_long_wait_beside_a_shared_lock_goes_on_for_a_tenth_of_a_second_after_its_deadline() {
+    leaves_just_after_the_deadline(&[1000, 4000]);
+}
