@@ -335,7 +335,7 @@ fn a_run_under_a_file_size_limit_fails_with_a_line_and_does_not_die() {
     assert!(!exists(path));
 }
 
-/// What run writes when it lets go is no longer than what it has written before.
+/// What `run` writes when exec has failed is no longer than what it wrote before.
 #[test]
 fn a_command_that_cannot_be_run_under_a_file_size_limit_leaves_the_name_free_and_no_file() {
     let scratch = Scratch::new();
@@ -523,7 +523,7 @@ fn reports_term(path: &str, terminated: &Pipe) -> Child {
     child
 }
 
-/// Another holder of the name comes between the two signals, on a file that was renamed over the first.
+/// Between the two signals another holder gets the name: its file is renamed over the first.
 #[test]
 fn stop_kills_the_holder_that_it_has_terminated_or_nobody() {
     let scratch = Scratch::new();
@@ -695,7 +695,7 @@ fn a_path_with_control_characters_still_gives_one_line() {
     assert_eq!(finish(run(&[], path).arg("/no\n")), said(127, "", line("/no?", "exec: no such file or directory")));
 }
 
-/// The control characters of the upper half, which begin a sequence for a terminal as ESC does: as bytes, and in UTF-8.
+/// C1: as bytes and in UTF-8. To some terminals, U+009B is what ESC [ is.
 #[test]
 fn a_path_with_upper_control_characters_is_shown_without_them() {
     let scratch = Scratch::new();

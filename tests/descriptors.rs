@@ -238,7 +238,7 @@ fn holder(path: &str, open: usize) -> Child {
     child
 }
 
-/// A daemon opens /dev/null in the place of the standard streams that it was started without.
+/// A program that was started without standard streams may open /dev/null in their place.
 #[test]
 fn a_holder_that_was_found_has_no_descriptor_below_three() {
     let scratch = Scratch::new();
@@ -263,7 +263,7 @@ fn a_holder_that_was_found_has_no_descriptor_below_three() {
     }
 }
 
-/// /proc lists them in many pieces, and the lock is in the last.
+/// One getdents64 does not list them all, and the lock is in the last piece.
 #[test]
 fn a_holder_with_hundreds_of_descriptors_is_signalled() {
     let scratch = Scratch::new();

@@ -190,7 +190,7 @@ fn a_regular_file_is_taken_whatever_it_contains() {
     }
 }
 
-/// The first terminal that a session opens without `O_NOCTTY` sends it SIGHUP and SIGINT from then on.
+/// Without `O_NOCTTY`, a session without a terminal gets the first that it opens, and with it SIGHUP and SIGINT.
 #[test]
 fn a_terminal_does_not_become_that_of_the_process() {
     let _scratch = Scratch::new();

@@ -42,8 +42,8 @@ type Way = (&'static str, fn(PidLock));
 
 const LET_GO: [Way; 2] = [("release", |lock| lock.release().unwrap()), ("drop", drop)];
 
-/// A child takes over from PID 1 of one container and lets go. PID 1 of another container acquires the file that stayed.
-/// Then the first PID 1 lets go, too: the claim is its own number, and the lock is not its own.
+/// A child takes over from PID 1 of one container and lets go. PID 1 of another container acquires the file that has
+/// stayed. Then the first PID 1 lets go, too: the claim is its number, but the lock is another's.
 #[test]
 fn a_late_release_in_one_container_leaves_the_holder_in_another_alone() {
     if !is_root() {
@@ -98,8 +98,8 @@ fn a_late_release_in_one_container_leaves_the_holder_in_another_alone() {
     }
 }
 
-/// A limit, and no wish. The worker's child is all that the dead holder was: it has the number that was stamped, and the
-/// open file that has the lock. To ask for the lock changes nothing, since a lock that is shared can be had.
+/// This is a limit, not a goal. The worker's child looks like the dead holder in every respect: it has the number that
+/// was stamped, and the open file that has the lock. Asking for the lock does not help, since the two share it.
 #[test]
 fn a_workers_child_with_the_number_of_the_dead_holder_passes_for_the_holder() {
     if !is_root() {
