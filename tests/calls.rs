@@ -263,3 +263,48 @@ fn a_dead_process_is_not_named_where_there_are_no_pidfds() {
         }
     }
 }
+
+/// std's own look at what it closes, in a debug build, is not counted.
+#[test]
+fn a_release_asks_for_the_lock_before_it_touches_the_file_and_makes_at_most_eight_calls() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    for (keep, touch) in [(false, libc::SYS_unlinkat), (true, libc::SYS_ftruncate)] {
+        let release = || {
+            let lock = PidLock::options().remove_on_release(!keep).acquire(path).unwrap();
+            mark(BEGIN);
+            let result = lock.release();
+            mark(END);
+            assert_eq!(result, Ok(()));
+        };
+        let Some(mut calls) = calls_of(release, |_, _| None) else { return };
+        calls.retain(|call| call.number != libc::SYS_fcntl || call.int(1) != libc::F_GETFD);
+        let asked = |call: &Syscall| call.number == libc::SYS_flock && call.int(1) == libc::LOCK_EX | libc::LOCK_NB;
+        let position = |wanted: &dyn Fn(&Syscall) -> bool| calls.iter().position(wanted);
+        let touched = position(&|call| call.number == touch);
+        assert!(touched.is_some());
+        assert!(position(&asked).is_some_and(|asked| Some(asked) < touched), "keep {keep}: {calls:?}");
+        assert!(calls.len() <= 8, "keep {keep}: {calls:?}");
+    }
+}
+
+/// A file system that has nothing to flush says one of these.
+#[test]
+fn a_stamp_that_need_not_be_flushed_is_a_good_stamp() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    for (errno, good) in [(libc::EINVAL, true), (libc::EROFS, true), (libc::ENOSYS, true), (libc::EIO, false)] {
+        let acquire = || {
+            mark(BEGIN);
+            let result = PidLock::acquire(path);
+            mark(END);
+            let failed = Error::Sys { call: Call::Fsync, errno: Errno::from_raw(errno) };
+            assert_eq!(result.as_ref().err(), if good { None } else { Some(&failed) });
+            assert_eq!(fs::exists(path).unwrap(), good);
+        };
+        let answer = |_, call: &Syscall| (call.number == libc::SYS_fsync).then_some(-i64::from(errno));
+        if calls_of(acquire, answer).is_none() {
+            return;
+        }
+    }
+}

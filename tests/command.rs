@@ -2,11 +2,13 @@
 
 mod support;
 
+use pidflock::PidLock;
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, BufRead, Read},
     os::unix::{
+        ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
         process::{CommandExt, ExitStatusExt},
     },
@@ -321,6 +323,32 @@ fn a_run_under_a_file_size_limit_fails_with_a_line_and_does_not_die() {
     assert!(!exists(path));
 }
 
+/// What `run` writes when exec has failed is no longer than what it wrote before.
+#[test]
+fn a_command_that_cannot_be_run_under_a_file_size_limit_leaves_the_name_free_and_no_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for stale in [None, Some("4194305\n"), Some("2147483647\n"), Some("A text of more than thirty-two bytes.\n")] {
+        if let Some(text) = stale {
+            fs::write(path, text).unwrap();
+        }
+        let mut command = run(&[], path);
+        let limit = move || {
+            // All of a stamp, padded to what it is written over, and not a byte more.
+            let stamp = process::id().to_string().len() as u64 + 1;
+            let old = fs::metadata(path).map_or(0, |of| of.len());
+            let most = if old > 32 { stamp } else { old.max(stamp) };
+            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+            signals(libc::SIG_DFL, &[libc::SIGXFSZ])
+        };
+        unsafe { command.pre_exec(limit) };
+        let failed = finish(command.arg("/no/such/command"));
+        assert_eq!(failed, said(127, "", line("/no/such/command", "exec: no such file or directory")), "{stale:?}");
+        assert!(!exists(path), "{stale:?}");
+    }
+}
+
 // status
 
 #[test]
@@ -442,6 +470,69 @@ fn stop_gives_up_on_a_holder_that_stays_unless_it_is_to_kill() {
     assert_eq!(say(&["stop", "-k", "-t", "0.2", path]), said(0, "", ""));
     assert!(!is_locked(path));
     assert_eq!(holder.wait(), End::Signal(libc::SIGKILL));
+}
+
+#[test]
+fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for options in [&["-t", "0.2"][..], &["-k", "-t", "0.2"]] {
+        let child = "sleep 60 < /dev/null > /dev/null 2>&1 & echo $!; exec sleep 60";
+        let mut command = run(&[], path);
+        command.args(["sh", "-c", child]).stdin(Stdio::null()).stdout(Stdio::piped());
+        unsafe { command.pre_exec(|| signals(libc::SIG_DFL, &[libc::SIGTERM])) };
+        let mut holder = Running(command.spawn().unwrap());
+        let mut number = String::new();
+        io::BufReader::new(holder.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
+        let held = line(path, "already locked by a process that cannot be named");
+        assert_eq!(say(&[&["stop"], options, &[path]].concat()), said(75, "", held), "{options:?}");
+        assert_eq!(holder.wait(), End::Signal(libc::SIGTERM));
+        assert!(is_locked(path));
+        assert_eq!(unsafe { libc::kill(number.trim().parse().unwrap(), libc::SIGKILL) }, 0);
+        assert_eq!(say(&["wait", "-t", "10", path]), said(0, "", ""));
+    }
+}
+
+/// A child that holds a name, and reports each TERM instead of ending.
+fn reports_term(path: &str, terminated: &Pipe) -> Child {
+    let ready = Pipe::new();
+    let child = fork(|| {
+        let (mut set, mut number): (libc::sigset_t, libc::c_int) = unsafe { std::mem::zeroed() };
+        unsafe { libc::sigaddset(&raw mut set, libc::SIGTERM) };
+        unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        let _lock = PidLock::acquire(path).unwrap();
+        ready.send(0);
+        loop {
+            unsafe { libc::sigwait(&raw const set, &raw mut number) };
+            terminated.send(number);
+        }
+    });
+    ready.receive();
+    child
+}
+
+/// Between the two signals another holder gets the name: its file is renamed over the first.
+#[test]
+fn stop_kills_the_holder_that_it_has_terminated_or_nobody() {
+    let scratch = Scratch::new();
+    let (path, other) = (scratch.path("pid"), scratch.path("other"));
+    let terminated = Pipe::new();
+    let first = reports_term(path, &terminated);
+    let second = reports_term(other, &terminated);
+    let mut command = pidflock();
+    command.args(["stop", "-k", "-t", "2", path]).stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut stop = Running(command.spawn().unwrap());
+    assert_eq!(terminated.receive(), libc::SIGTERM);
+    fs::rename(other, path).unwrap();
+    assert_eq!(stop.wait(), End::Exit(71));
+    let mut err = String::new();
+    stop.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(err, line(path, "replaced by another file"));
+    assert_eq!(terminated.receive_within(0), None);
+    for holder in [first, second] {
+        holder.kill(libc::SIGTERM);
+        assert_eq!(terminated.receive(), libc::SIGTERM, "it was killed");
+    }
 }
 
 #[test]
@@ -590,6 +681,42 @@ fn a_path_with_control_characters_still_gives_one_line() {
     assert_eq!(finish(run(&[], path).arg("true")), said(75, "", refused));
     drop(holder);
     assert_eq!(finish(run(&[], path).arg("/no\n")), said(127, "", line("/no?", "exec: no such file or directory")));
+}
+
+/// C1: as bytes and in UTF-8. To some terminals, U+009B is what ESC [ is.
+#[test]
+fn a_path_with_upper_control_characters_is_shown_without_them() {
+    let scratch = Scratch::new();
+    let directory = scratch.directory.to_str().unwrap();
+    let pairs: Vec<u8> = (0x80..=0x9f).flat_map(|byte| [0xc2, byte, b'.']).collect();
+    let single: Vec<u8> = (0x80..=0x9f).flat_map(|byte| [byte, b'.']).collect();
+    let plain = "é ß Û Ü ÿ \u{a0} 日本 ‘’ 😀".as_bytes();
+    for (name, shown) in [
+        (&*pairs, &*b"?.".repeat(32)),
+        (&single, &b"?.".repeat(32)),
+        (b"\x9b31m", b"?31m"),
+        (b"\xc2\x9b31m", b"?31m"),
+        (b"a\x80", b"a?"),
+        (b"a\xc2\x80", b"a?"),
+        (plain, plain),
+    ] {
+        let path = [directory.as_bytes(), b"/", name].concat();
+        let mut command = pidflock();
+        command.arg("status").arg(OsStr::from_bytes(&path)).stdin(Stdio::null());
+        let said = command.output().unwrap().stderr;
+        let expected = [b"pidflock: ", directory.as_bytes(), b"/", shown, b": no such file\n"].concat();
+        let [said, expected] = [said, expected].map(|bytes| bytes.escape_ascii().to_string());
+        assert_eq!(said, expected);
+    }
+    // Of a character that is cut off, no byte is left that a terminal could take for a control character.
+    for cut in [&b"\xe6\x9b."[..], b"\xf0\x9f\x98.", b"\xc2", b"\xe6\xc2\x9b."] {
+        let said = pidflock().arg(OsStr::from_bytes(cut)).stdin(Stdio::null()).output().unwrap().stderr;
+        let controls = said.utf8_chunks().any(|chunk| {
+            chunk.valid().chars().any(|character| character.is_control() && character != '\n')
+                || chunk.invalid().iter().any(|byte| (0x80..=0x9f).contains(byte))
+        });
+        assert!(!controls, "{}", said.escape_ascii());
+    }
 }
 
 /// A word may be far longer than any path. What is said of it counts more than its end.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use pidflock::{AsRawFd, Error, IntoRawFd, PidLock, State, Wait, probe, signal, wait_released};
+use pidflock::{AsRawFd, Error, Holder, IntoRawFd, Pid, PidLock, Signal, State, Wait, probe, signal, wait_released};
 use std::{fs, time::Duration};
 use support::*;
 
@@ -217,4 +217,57 @@ fn a_descriptor_above_the_standard_streams_stays_where_it_is() {
         PidLock::acquire(path).unwrap().as_raw_fd()
     });
     assert_eq!(child.wait(), End::Exit(4));
+}
+
+/// A holder in another process, with so many descriptors open below its lock.
+fn holder(path: &str, open: usize) -> Child {
+    let ready = Pipe::new();
+    let child = fork(|| {
+        for _ in 0..open {
+            assert_ne!(unsafe { libc::dup(2) }, -1);
+        }
+        let _lock = PidLock::acquire(path).unwrap();
+        ready.send(0);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    ready.receive();
+    child
+}
+
+/// A program that was started without standard streams may open /dev/null in their place.
+#[test]
+fn a_holder_that_was_found_has_no_descriptor_below_three() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let holder = holder(path, 0);
+    for closed in 0..8 {
+        in_child(|| {
+            let closed = (0..3).filter(|fd| closed & (1 << fd) != 0);
+            closed.clone().for_each(|fd| assert_eq!(unsafe { libc::close(fd) }, 0));
+            let before = descriptors();
+            let found = Holder::find(path).unwrap();
+            let opened = opened_since(&before);
+            for fd in closed {
+                let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+                assert_eq!(unsafe { libc::dup2(null, fd) }, fd);
+            }
+            assert_eq!(found.signal(Signal::CHECK), Ok(()), "{opened:?}");
+            let refused = Error::AlreadyLocked { holder: Pid::new(holder.pid) };
+            assert_eq!(found.wait(Wait::For(Duration::from_millis(1))), Err(refused));
+            assert!(opened.iter().all(|fd| *fd > 2), "{opened:?}");
+        });
+    }
+}
+
+/// One getdents64 does not list them all, and the lock is in the last piece.
+#[test]
+fn a_holder_with_hundreds_of_descriptors_is_signalled() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let holder = holder(path, 500);
+    assert_eq!(signal(path, Signal::CHECK), Ok(Pid::new(holder.pid).unwrap()));
+    assert_eq!(signal(path, Signal::TERM), Ok(Pid::new(holder.pid).unwrap()));
+    assert_eq!(holder.wait(), End::Signal(libc::SIGTERM));
 }

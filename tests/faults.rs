@@ -238,6 +238,31 @@ fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
     });
 }
 
+/// The same if acquire has just made it: somebody may have opened it since.
+#[test]
+fn a_file_that_is_to_stay_stays_empty_and_free_when_its_first_stamp_fails() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let acquire = || PidLock::options().remove_on_release(false).acquire(path).map(drop);
+    apart(|| {
+        let failed = under_file_size(0, acquire);
+        assert_eq!(failed, Err(Error::Sys { call: Call::Pwrite, errno: Errno::FileTooLarge }));
+        assert_eq!(listing(scratch.directory.to_str().unwrap()), ["pid"]);
+        assert_eq!(content(path), "");
+        assert!(!is_locked(path));
+        assert_works(path);
+    });
+    apart_with_mounts(|| {
+        let (directory, filler) = (scratch.directory.to_str().unwrap(), scratch.path("filler"));
+        mount(directory, "tmpfs", 0, "size=4k");
+        fs::write(filler, [0; 4096]).unwrap();
+        assert_eq!(acquire(), Err(Error::Sys { call: Call::Pwrite, errno: Errno::NoSpace }));
+        assert_eq!(listing(directory), ["filler", "pid"]);
+        assert_eq!(content(path), "");
+        assert!(!is_locked(path));
+    });
+}
+
 #[test]
 fn an_adoption_that_cannot_stamp_leaves_the_lock_to_the_process_that_shares_it() {
     let scratch = Scratch::new();

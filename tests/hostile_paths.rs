@@ -187,3 +187,23 @@ fn a_regular_file_is_taken_whatever_it_contains() {
         assert_eq!(read_pid_from(scratch.path("a.pid")), Ok(Some(lock.pid())));
     }
 }
+
+/// Without `O_NOCTTY`, a session without a terminal gets the first that it opens, and with it SIGHUP and SIGINT.
+#[test]
+fn a_terminal_does_not_become_that_of_the_process() {
+    let _scratch = Scratch::new();
+    let (_person, program) = terminal();
+    let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program))).unwrap();
+    let path = path.to_str().unwrap();
+    let looks: [fn(&str) -> Option<Error>; 3] =
+        [|path| PidLock::acquire(path).err(), |path| probe(path).err(), |path| read_pid_from(path).err()];
+    for look in looks {
+        let child = fork(|| {
+            assert_ne!(unsafe { libc::setsid() }, -1);
+            assert_eq!(look(path), Some(Error::NotAPidFile));
+            assert_eq!(fs::File::open("/dev/tty").unwrap_err().raw_os_error(), Some(libc::ENXIO));
+            0
+        });
+        assert_eq!(child.wait(), End::Exit(0));
+    }
+}

@@ -587,3 +587,52 @@ fn a_signal_to_the_claim_alone_hits_a_process_that_has_released() {
         assert!(table.contains("signals a process that does not hold the name"), "{table}");
     }
 }
+
+/// Two siblings take over a lock that was let go, while another open file of theirs is in the way. Only one of them
+/// enters: they share the lock, but neither may undo what the other has. Who is refused is another question.
+#[test]
+fn a_sibling_that_takes_over_beside_one_that_is_refused() {
+    let unless_refused = |result| match code(result) {
+        REFUSED => DONE,
+        code => code,
+    };
+    let siblings = move |file: &'static str| -> Box<dyn Fn() -> i32> {
+        Box::new(move || {
+            let lock = match PidLock::options().remove_on_release(false).acquire(file) {
+                Ok(lock) => lock,
+                Err(error) => return unless_refused(Err(error)),
+            };
+            let flock = |fd, operation| unsafe { libc::flock(fd, operation | libc::LOCK_NB) };
+            let (directory, name) = directory_and_name(file);
+            let other = unsafe { libc::openat(directory, name.as_ptr(), libc::O_RDWR) };
+            flock(pidflock::AsRawFd::as_raw_fd(&lock), libc::LOCK_UN);
+            if flock(other, libc::LOCK_EX) != 0 {
+                lock.disown();
+                return DONE;
+            }
+            let enters = unsafe { libc::fork() } == 0;
+            if enters {
+                flock(other, libc::LOCK_UN);
+            }
+            let restamped = lock.restamp();
+            if enters && restamped.is_ok() {
+                mark(ENTER);
+                mark(LEAVE);
+            }
+            lock.disown();
+            unless_refused(restamped)
+        })
+    };
+    let newcomer = |file: &'static str| -> Box<dyn Fn() -> i32> {
+        Box::new(move || match hold(PidLock::options().remove_on_release(false), file) {
+            REFUSED => DONE,
+            code => code,
+        })
+    };
+    prove("a sibling that takes over beside one that is refused", &nothing, Left::Something, |file| {
+        vec![("A", siblings(file))]
+    });
+    prove("the same against a newcomer", &nothing, Left::Something, |file| {
+        vec![("A", siblings(file)), ("B", newcomer(file))]
+    });
+}

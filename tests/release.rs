@@ -381,6 +381,29 @@ fn a_late_release_leaves_a_successor_without_a_claim_alone() {
     }
 }
 
+/// A child took over and let go, and this process has acquired the kept file anew: the claim is its own number.
+#[test]
+fn a_late_release_leaves_a_later_lock_of_the_same_process_alone() {
+    let scratch = Scratch::new();
+    for (way, let_go) in CLOSE {
+        let path = scratch.path(way);
+        let mut first = Some(acquire_to_keep(path));
+        assert_well(fork(|| {
+            let lock = first.take().unwrap();
+            lock.restamp().unwrap();
+            lock.release().unwrap();
+            0
+        }));
+        assert_empty_and_free(path);
+        let second = acquire(path);
+        let_go(first.unwrap());
+        assert_held_by(path, me());
+        assert_eq!(second.is_current(), Ok(true), "{way}");
+        second.release().unwrap();
+        assert!(!exists(path), "{way}");
+    }
+}
+
 #[test]
 fn an_unlinked_file_is_not_current_and_its_release_is_well() {
     let scratch = Scratch::new();

@@ -491,3 +491,51 @@ fn without_pidfds_a_waiter_still_wakes_within_a_tenth_of_a_second_and_a_holder_i
         assert_eq!(child.wait(), End::Exit(0));
     }
 }
+
+/// A child that has a shared lock on the file. It keeps the lock for as many milliseconds as it is told.
+fn share(path: &str) -> (Child, Pipe) {
+    let (taken, go) = (Pipe::new(), Pipe::new());
+    let child = fork(|| {
+        let file = fs::File::create(path).unwrap();
+        taken.send(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) });
+        let time = go.receive();
+        thread::sleep(MILLISECOND * time.unsigned_abs());
+        0
+    });
+    assert_eq!(taken.receive(), 0);
+    (child, go)
+}
+
+/// A shared lock that ends 40 ms after the deadline does not make the wait fail. A loaded machine may be late itself: once
+/// in three times is enough. A shared lock that stays does.
+fn goes_on_after_its_deadline(milliseconds: &[i32]) {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    for number in milliseconds {
+        let time = MILLISECOND * number.unsigned_abs();
+        let acquired = (0..3).any(|_| {
+            let (child, go) = share(path);
+            go.send(number + 40);
+            let acquired = acquire(path, Wait::For(time));
+            assert_eq!(child.wait(), End::Exit(0));
+            acquired.is_ok()
+        });
+        assert!(acquired, "after {time:?}");
+
+        let (_child, _go) = share(path);
+        let start = Instant::now();
+        assert_eq!(acquire(path, Wait::For(time)).err(), Some(Error::AlreadyLocked { holder: None }));
+        let late = start.elapsed().saturating_sub(time);
+        assert!((80 * MILLISECOND..1000 * MILLISECOND).contains(&late), "after {time:?}: {late:?}");
+    }
+}
+
+#[test]
+fn a_short_wait_beside_a_shared_lock_goes_on_for_a_tenth_of_a_second_after_its_deadline() {
+    goes_on_after_its_deadline(&[0, 20, 100]);
+}
+
+#[test]
+fn a_long_wait_beside_a_shared_lock_goes_on_for_a_tenth_of_a_second_after_its_deadline() {
+    goes_on_after_its_deadline(&[1000, 4000]);
+}

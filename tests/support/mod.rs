@@ -254,3 +254,34 @@ fn change_attributes(path: &str, change: impl Fn(libc::c_int) -> libc::c_int) ->
     flags = change(flags);
     unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) == 0 }
 }
+
+/// What a child exits with where it may not do what the test needs.
+pub const NOT_ALLOWED: i32 = 77;
+
+/// A child whose own child does `work` as PID 1 of a new PID namespace, with a /proc to match, as in a container. Ends as
+/// `work` does, or with `NOT_ALLOWED`.
+pub fn container(work: impl FnOnce() -> i32) -> Child {
+    fork(|| {
+        if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 || !private_mounts() {
+            return NOT_ALLOWED;
+        }
+        let first = fork(|| {
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let (kind, none) = (c"proc".as_ptr(), std::ptr::null());
+            let mounted = unsafe { libc::mount(kind, c"/proc".as_ptr(), kind, 0, none) } == 0;
+            if mounted { work() } else { NOT_ALLOWED }
+        });
+        match first.wait() {
+            End::Exit(code) => code,
+            End::Signal(_) => PANICKED,
+        }
+    })
+}
+
+/// In a container: a child with this number, which must be free.
+pub fn fork_as(number: i32, work: impl FnOnce() -> i32) -> Child {
+    fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).unwrap();
+    let child = fork(work);
+    assert_eq!(child.pid, number, "somebody else has forked");
+    child
+}

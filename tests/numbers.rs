@@ -1,0 +1,259 @@
+//! Two processes can have the same number: in two containers, or one after the other. A number alone proves nothing.
+#![cfg(target_os = "linux")]
+#![allow(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic, and makes its system calls itself"
+)]
+
+mod support;
+
+use pidflock::{Call, Errno, Error, Holder, PidLock, Wait, read_pid_from};
+use std::{fs, os::unix::fs::MetadataExt, time::Duration};
+use support::*;
+
+const LONG: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Waits for children that assert on their own, one of which may say that it is not allowed to.
+#[track_caller]
+fn assert_well(children: impl IntoIterator<Item = Child>) {
+    for child in children {
+        match child.wait() {
+            End::Exit(NOT_ALLOWED) => skip("this root may not make a PID namespace"),
+            end => assert_eq!(end, End::Exit(0)),
+        }
+    }
+}
+
+/// In a child: becomes nobody, for good.
+fn drop_privileges() {
+    assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
+    assert_eq!(unsafe { libc::setgid(65534) }, 0);
+    assert_eq!(unsafe { libc::setuid(65534) }, 0);
+}
+
+type Way = (&'static str, fn(PidLock));
+
+const LET_GO: [Way; 2] = [("release", |lock| lock.release().unwrap()), ("drop", drop)];
+
+/// A child takes over from PID 1 of one container and lets go. PID 1 of another container acquires the file that has
+/// stayed. Then the first PID 1 lets go, too: the claim is its number, but the lock is another's.
+#[test]
+fn a_late_release_in_one_container_leaves_the_holder_in_another_alone() {
+    if !is_root() {
+        return skip("only root can make a PID namespace");
+    }
+    let scratch = Scratch::new();
+    for (way, let_go) in LET_GO {
+        for keep in [false, true] {
+            let directory = scratch.path(&format!("{way}-{keep}"));
+            let path = scratch.path(&format!("{way}-{keep}/x.pid"));
+            fs::create_dir(directory).unwrap();
+            let (free, late, held, look) = (Pipe::new(), Pipe::new(), Pipe::new(), Pipe::new());
+            let parent = container(|| {
+                let mut lock = Some(PidLock::options().remove_on_release(!keep).acquire(path).unwrap());
+                let child = fork(|| {
+                    let lock = lock.take().unwrap();
+                    lock.restamp().unwrap();
+                    drop_privileges();
+                    let refused = Error::Sys { call: Call::Unlinkat, errno: Errno::PermissionDenied };
+                    assert_eq!(lock.release(), if keep { Ok(()) } else { Err(refused) });
+                    0
+                });
+                assert_eq!(child.wait(), End::Exit(0));
+                free.send(0);
+                late.receive();
+                let_go(lock.unwrap());
+                free.send(0);
+                0
+            });
+            if free.receive_within(10_000).is_none() {
+                return assert_well([parent]);
+            }
+            assert_eq!(fs::read_to_string(path).unwrap(), "");
+            let holder = container(|| {
+                let lock = PidLock::acquire(path).unwrap();
+                held.send(lock.pid().get());
+                look.receive();
+                held.send((lock.is_current() == Ok(true)).into());
+                look.receive();
+                0
+            });
+            assert_eq!(held.receive(), 1);
+            late.send(0);
+            free.receive();
+            look.send(0);
+            assert_eq!(held.receive(), 1, "{way}, keep {keep}: the holder's file was removed");
+            assert_eq!(fs::read_to_string(path).unwrap(), "1\n", "{way}, keep {keep}");
+            assert!(is_locked(path), "{way}, keep {keep}");
+            look.send(0);
+            assert_well([parent, holder]);
+        }
+    }
+}
+
+/// This is a limit, not a goal. The worker's child looks like the dead holder in every respect: it has the number that
+/// was stamped, and the open file that has the lock. Asking for the lock does not help, since the two share it.
+#[test]
+fn a_workers_child_with_the_number_of_the_dead_holder_passes_for_the_holder() {
+    if !is_root() {
+        return skip("only root can make a PID namespace");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let apart = container(|| {
+        let (number, go, done, end) = (Pipe::new(), Pipe::new(), Pipe::new(), Pipe::new());
+        let holder = fork(|| {
+            let lock = PidLock::acquire(path).unwrap();
+            let worker = fork(|| {
+                let dead = go.receive();
+                let child = fork_as(dead, || {
+                    drop(unsafe { std::ptr::read(&raw const lock) });
+                    0
+                });
+                done.send((child.wait() == End::Exit(0)).into());
+                end.receive();
+                0
+            });
+            std::mem::forget(worker);
+            number.send(lock.pid().get());
+            end.receive();
+            0
+        });
+        let dead = number.receive();
+        assert_eq!(dead, holder.pid);
+        holder.kill_and_wait();
+        assert!(is_locked(path), "the worker keeps it");
+        go.send(dead);
+        assert_eq!(done.receive(), 1);
+        assert!(!fs::exists(path).unwrap());
+        0
+    });
+    assert_well([apart]);
+}
+
+/// Returns once a file that is changed now is seen to be younger than this one.
+fn until_the_next_tick(scratch: &Scratch, path: &str) {
+    let changed = |path: &str| fs::metadata(path).map(|of| (of.ctime(), of.ctime_nsec())).unwrap();
+    let clock = scratch.path("clock");
+    while {
+        fs::write(clock, "").unwrap();
+        changed(clock) <= changed(path)
+    } {}
+    fs::remove_file(clock).unwrap();
+}
+
+/// What becomes of a holder that was found and has died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// Another process has its number, and acquires the file that stayed.
+    Successor,
+    /// Its child keeps the lock.
+    Child,
+    /// Its child keeps the lock, and a process that knows nothing of either has its number.
+    ChildAndStranger,
+}
+
+/// What a wait for the dead holder says, without time and with some.
+fn wait_after_death(after: After) -> Option<[Result<(), Error>; 2]> {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let told = Pipe::new();
+    let apart = container(|| {
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let first = fork(|| {
+            let lock = PidLock::acquire(path).unwrap();
+            if after != After::Successor {
+                std::mem::forget(fork(|| end.receive()));
+            }
+            ready.send(lock.pid().get());
+            end.receive()
+        });
+        let number = ready.receive();
+        let found = Holder::find(path).unwrap();
+        assert_eq!((found.pid().get(), first.pid), (number, number));
+        until_the_next_tick(&scratch, path);
+        first.kill_and_wait();
+        let _second = (after != After::Child).then(|| {
+            let child = fork_as(number, || {
+                let _lock = (after == After::Successor).then(|| PidLock::acquire(path).unwrap());
+                ready.send(0);
+                end.receive()
+            });
+            ready.receive();
+            child
+        });
+        assert_eq!(read_pid_from(path).unwrap().unwrap().get(), number);
+        assert!(is_locked(path));
+        let time = if after == After::Successor { LONG } else { SHORT };
+        for wait in [Wait::Never, Wait::For(time)] {
+            told.send(match found.wait(wait) {
+                Ok(()) => 0,
+                Err(Error::AlreadyLocked { .. }) => 1,
+                Err(error) => panic!("{error}"),
+            });
+        }
+        0
+    });
+    let said = |number| match number {
+        0 => Ok(()),
+        _ => Err(Error::AlreadyLocked { holder: None }),
+    };
+    let answers = [told.receive_within(10_000), told.receive_within(10_000)];
+    assert_well([apart]);
+    Some(answers.map(|number| number.map(said))).and_then(|[first, second]| Some([first?, second?]))
+}
+
+#[test]
+fn a_wait_for_a_dead_holder_ends_although_a_successor_with_its_number_holds_the_file() {
+    if !is_root() {
+        return skip("only root can make a PID namespace");
+    }
+    if let Some(answers) = wait_after_death(After::Successor) {
+        assert_eq!(answers, [Ok(()); 2]);
+    }
+}
+
+#[test]
+fn a_wait_for_a_dead_holder_goes_on_while_its_child_keeps_the_lock_whoever_has_its_number() {
+    if !is_root() {
+        return skip("only root can make a PID namespace");
+    }
+    for after in [After::Child, After::ChildAndStranger] {
+        if let Some(answers) = wait_after_death(after) {
+            assert_eq!(answers, [Err(Error::AlreadyLocked { holder: None }); 2], "{after:?}");
+        }
+    }
+}
+
+/// The file has changed since the holder was found, and it is still the same holder.
+#[test]
+fn a_wait_for_a_living_holder_goes_on_when_it_stamps_again() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let (go, stamped) = (Pipe::new(), Pipe::new());
+    let holder = fork(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        for _ in 0..2 {
+            stamped.send(0);
+            go.receive();
+            lock.restamp().unwrap();
+        }
+        0
+    });
+    stamped.receive();
+    let found = Holder::find(path).unwrap();
+    until_the_next_tick(&scratch, path);
+    go.send(0);
+    stamped.receive();
+    let refused = Error::AlreadyLocked { holder: Some(found.pid()) };
+    assert_eq!(found.wait(Wait::Never), Err(refused));
+    assert_eq!(found.wait(Wait::For(SHORT)), Err(refused));
+    assert_eq!(found.pid().get(), holder.pid);
+}
