@@ -7,7 +7,7 @@ use crate::{
     options::Wait,
     place::Place,
     process::Process,
-    sys::{self, Clock, LockKind, Stat},
+    sys::{self, LockKind, Stat},
 };
 
 /// The first pause between two looks, in nanoseconds; each is twice as long as the one before.
@@ -59,7 +59,7 @@ impl Until {
     fn left(&self) -> Result<u64, Error> {
         match self {
             Until::Never => Ok(0),
-            Until::Deadline(deadline) => Ok(deadline.saturating_sub(sys::now(Clock::Monotonic)?)),
+            Until::Deadline(deadline) => Ok(deadline.saturating_sub(sys::now(sys::MONOTONIC)?)),
             Until::Forever => Ok(u64::MAX),
         }
     }
@@ -70,7 +70,7 @@ impl Backoff {
         let until = match wait {
             Wait::Never => Until::Never,
             Wait::For(time) => Until::Deadline(
-                sys::now(Clock::Monotonic)?.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)),
+                sys::now(sys::MONOTONIC)?.saturating_add(time.as_nanos().try_into().unwrap_or(u64::MAX)),
             ),
             Wait::Forever => Until::Forever,
         };

@@ -13,7 +13,7 @@ use crate::{
     error::{Errno, found},
     fd::{AsFd, AsRawFd, OwnedFd},
     pid::{self, Pid},
-    sys::{self, Clock, FileId},
+    sys::{self, FileId},
 };
 #[cfg(proc)]
 use core::ffi::CStr;
@@ -47,16 +47,17 @@ impl Evidence {
             Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
             None => (None, None), // hidden from us
         };
-        let has_lock = match seen {
-            Some(Seen::Locked) => Some(true),
-            Some(Seen::Nothing) => Some(false),
-            // Open, without a word of a lock: its file system may keep its own. Or denied.
-            Some(Seen::Open) | None => match taker_of(proc, &target)? {
-                Some(taker) if taker == number => started_before(proc, number, sys::modified(file)?)?,
-                // After a `restamp` another has taken it, the launcher, which may have ended.
-                Some(taker) => is_alive(proc, taker, number == process.pid())?.then_some(false),
-                None => None,
-            },
+        if seen == Some(Seen::Locked) {
+            return Ok(Evidence { has_lock: Some(true), users });
+        }
+        let has_lock = match taker_of(proc, &target)? {
+            // It may have closed its own descriptor. Or it has only the number of the one that took the lock.
+            Some(taker) if taker == number => started_before(proc, number, sys::modified(file)?)?,
+            _ if seen == Some(Seen::Nothing) => Some(false),
+            // After a `restamp` another took it, the launcher, which may have ended.
+            Some(taker) => is_alive(proc, taker, number == process.pid())?.then_some(false),
+            // Denied. Or open, without a word of a lock: its file system may keep its own.
+            None => None,
         };
         Ok(Evidence { has_lock, users })
     }
@@ -328,10 +329,10 @@ fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error>
 }
 
 /// Whether a process started before the file was stamped: one that started later has got the number of another. None if
-/// the kernel does not say.
+/// that cannot be known.
 ///
-/// The clock on the wall may have been set in between, since it is wrong when a machine starts. So some time is allowed
-/// for.
+/// The clock on the wall may have been set in between, since it may be wrong when a machine starts. So some time is allowed
+/// for; and a stamp from before the start of the machine, on a file that is locked now, shows that the clock was set.
 #[cfg(proc)]
 fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Error> {
     /// In nanoseconds. The unit of times in /proc is the same on all processors.
@@ -343,9 +344,10 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
     let after = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
     let start = after.trim_ascii().split(|byte| *byte == b' ').nth(19).and_then(|text| pid::number(text, 10));
     let Some(start) = start else { return Ok(None) };
-    let age = sys::now(Clock::Boot)?.saturating_sub(start.saturating_mul(TICK));
-    let started = sys::now(Clock::Wall)?.saturating_sub(age);
-    Ok(Some(i64::try_from(started).is_ok_and(|started| started <= stamped.saturating_add(ALLOWANCE))))
+    let booted = i64::try_from(sys::now(sys::WALL)?.saturating_sub(sys::now(sys::BOOT)?)).unwrap_or(i64::MAX);
+    let started = booted.saturating_add(i64::try_from(start.saturating_mul(TICK)).unwrap_or(i64::MAX));
+    let latest = stamped.saturating_add(ALLOWANCE);
+    Ok(if latest < booted { None } else { Some(started <= latest) })
 }
 
 /// Calls `f` with the name of each entry of a directory, until it returns true.

@@ -300,7 +300,7 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
 pub(crate) fn modified(fd: BorrowedFd<'_>) -> Result<i64> {
     // SAFETY: as in `fstat`.
     let stat = stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })?;
-    Ok((stat.st_mtime as i64).wrapping_mul(NANOSECONDS as i64).wrapping_add(c::mtime_nsec(&stat) as i64))
+    Ok((stat.st_mtime as i64).wrapping_mul(1_000_000_000).wrapping_add(c::mtime_nsec(&stat) as i64))
 }
 
 /// fstatat(2), of a symbolic link itself.
@@ -390,24 +390,24 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
 }
 
 /// A clock of clock_gettime(2).
-#[derive(Clone, Copy)]
-#[repr(i32)]
-pub(crate) enum Clock {
-    /// The one that nobody sets.
-    Monotonic = c::CLOCK_MONOTONIC as i32,
-    /// The one on the wall.
-    #[cfg(proc)]
-    Wall = c::CLOCK_REALTIME as i32,
-    /// The one that began when the machine started, and goes on while it sleeps.
-    #[cfg(proc)]
-    Boot = c::CLOCK_BOOTTIME as i32,
-}
+pub(crate) type Clock = c::clockid_t;
+
+/// The one that nobody sets.
+pub(crate) const MONOTONIC: Clock = c::CLOCK_MONOTONIC;
+
+/// The one on the wall.
+#[cfg(proc)]
+pub(crate) const WALL: Clock = c::CLOCK_REALTIME;
+
+/// The one that began when the machine started, and goes on while it sleeps.
+#[cfg(proc)]
+pub(crate) const BOOT: Clock = c::CLOCK_BOOTTIME;
 
 /// clock_gettime(2): nanoseconds since the clock's beginning. Enough for 584 years.
 pub(crate) fn now(clock: Clock) -> Result<u64> {
     let mut time = timespec(0);
     // SAFETY: the pointer is to a timespec of ours.
-    retry_on_eintr(Call::ClockGettime, || unsafe { c::clock_gettime(clock as c::clockid_t, &raw mut time) })?;
+    retry_on_eintr(Call::ClockGettime, || unsafe { c::clock_gettime(clock, &raw mut time) })?;
     let seconds: u64 = time.tv_sec.try_into().unwrap_or(0);
     Ok(seconds.saturating_mul(NANOSECONDS).saturating_add(time.tv_nsec.try_into().unwrap_or(0)))
 }

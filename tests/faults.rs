@@ -256,7 +256,7 @@ fn a_file_that_is_to_stay_stays_empty_and_free_when_its_first_stamp_fails() {
         let (directory, filler) = (scratch.directory.to_str().unwrap(), scratch.path("filler"));
         mount(directory, "tmpfs", 0, "size=4k");
         fs::write(filler, [0; 4096]).unwrap();
-        assert_eq!(acquire(), Err(Error::Sys { call: Call::Pwrite, errno: Errno::NoSpace }));
+        assert_eq!(acquire(), Err(Error::Sys { call: Call::Pwrite, errno: Errno::StorageFull }));
         assert_eq!(listing(directory), ["filler", "pid"]);
         assert_eq!(content(path), "");
         assert!(!is_locked(path));

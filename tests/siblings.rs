@@ -288,7 +288,7 @@ fn a_waiter_for_a_file_that_is_to_stay_locks_the_file_at_the_path_when_its_stamp
         }
         let failing = || {
             mark(BEGIN);
-            let failed = Error::Sys { call: Call::Pwrite, errno: Errno::NoSpace };
+            let failed = Error::Sys { call: Call::Pwrite, errno: Errno::StorageFull };
             assert_eq!(PidLock::options().remove_on_release(false).acquire(path).map(drop), Err(failed));
         };
         let locked = Pipe::new();
