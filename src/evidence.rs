@@ -12,6 +12,7 @@ use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
 use crate::{
     error::{Errno, found},
     fd::{AsFd, AsRawFd, OwnedFd},
+    path,
     pid::{self, Pid},
     sys::{self, FileId},
 };
@@ -133,7 +134,7 @@ impl Name {
     }
 
     fn get(&self) -> &CStr {
-        sys::c_str(&self.bytes)
+        path::c_str(&self.bytes)
     }
 }
 
