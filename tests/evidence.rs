@@ -24,7 +24,7 @@ use std::{
     mem,
     os::{
         fd::AsRawFd,
-        unix::fs::{OpenOptionsExt, chown},
+        unix::fs::{MetadataExt, OpenOptionsExt, chown},
     },
     process::Stdio,
 };
@@ -417,17 +417,11 @@ fn serve_one_file(mut connection: &fs::File) -> i32 {
         let Ok(length) = connection.read(&mut request) else { return 0 };
         let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().unwrap());
         let long = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
-        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
-        let attributes = |size: usize, mode: u32| {
-            let (times, owner) = ([0; 9], [0; 2]);
-            // Valid for no time; inode 1, size, blocks, times, mode, one link, owner, device, block size.
-            words(&[&[0, 0, 0, 0, 1, 0, size as u32, 0, 1, 0][..], &times, &[mode, 1], &owner, &[0, 4096, 0]].concat())
-        };
         // struct fuse_in_header has 40 bytes: length, opcode, unique, ... (linux/fuse.h).
         let answer = match word(4) {
-            2 | 36 => continue,                                   // FORGET, INTERRUPT: not to be answered
-            26 => Ok(words(&[7, 22, 0, 1 << 10, 0, 4096])),       // INIT: FUSE_FLOCK_LOCKS
-            3 => Ok(attributes(content.len(), 0o100_000 | mode)), // GETATTR
+            2 | 36 => continue,                                           // FORGET, INTERRUPT: not to be answered
+            26 => Ok(fuse_words(&[7, 22, 0, 1 << 10, 0, 4096])),          // INIT: FUSE_FLOCK_LOCKS
+            3 => Ok(fuse_attributes(1, content.len(), 0o100_000 | mode)), // GETATTR
             4 => {
                 // SETATTR: of what is changed, the mode and the size count.
                 if word(40) & 1 != 0 {
@@ -436,15 +430,15 @@ fn serve_one_file(mut connection: &fs::File) -> i32 {
                 if word(40) & 8 != 0 {
                     content.resize(long(56) as usize, 0);
                 }
-                Ok(attributes(content.len(), 0o100_000 | mode))
+                Ok(fuse_attributes(1, content.len(), 0o100_000 | mode))
             }
-            14 => Ok(words(&[0, 0, 1, 0])), // OPEN: FOPEN_DIRECT_IO
+            14 => Ok(fuse_words(&[0, 0, 1, 0])), // OPEN: FOPEN_DIRECT_IO
             15 => Ok(content.iter().copied().skip(long(48) as usize).take(word(56) as usize).collect()), // READ
             16 => {
                 let (from, data) = (long(48) as usize, &request[80..length]); // WRITE
                 content.resize(content.len().max(from + data.len()), 0);
                 content[from..from + data.len()].copy_from_slice(data);
-                Ok(words(&[data.len() as u32, 0]))
+                Ok(fuse_words(&[data.len() as u32, 0]))
             }
             18 => {
                 holder = holder.filter(|owner| word(52) & 2 == 0 || *owner != long(56)); // RELEASE: ..._FLOCK_UNLOCK
@@ -465,8 +459,94 @@ fn serve_one_file(mut connection: &fs::File) -> i32 {
             _ => Err(-libc::ENOSYS),
         };
         let (error, payload) = answer.map_or_else(|error| (error, vec![]), |payload| (0, payload));
-        let head = words(&[16 + payload.len() as u32, error as u32]);
-        let _ = connection.write(&[head, request[8..16].to_vec(), payload].concat()); // the asker may be gone
+        let _ = connection.write(&fuse_answer(&request, error, &payload)); // the asker may be gone
+    }
+}
+
+fn fuse_words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// struct `fuse_attr_out`: valid for no time, of root's, with one link.
+fn fuse_attributes(inode: u64, size: usize, mode: u32) -> Vec<u8> {
+    let numbers = [0, 0, inode, size as u64, 1, 0, 0, 0].map(u64::to_ne_bytes).concat(); // ..., blocks, times
+    [numbers, fuse_words(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])].concat() // times, ..., owner, device, block size
+}
+
+fn fuse_answer(request: &[u8], error: i32, payload: &[u8]) -> Vec<u8> {
+    [&fuse_words(&[16 + payload.len() as u32, error as u32])[..], &request[8..16], payload].concat()
+}
+
+#[test]
+fn a_lock_on_a_file_with_the_same_inode_number_on_another_file_system_is_another_lock() {
+    if !may_make_namespaces() {
+        return skip("this root may not mount");
+    }
+    let scratch = Scratch::new();
+    let [first, second] = ["first", "second"].map(|name| {
+        fs::create_dir(scratch.path(name)).unwrap();
+        CString::new(scratch.path(name)).unwrap()
+    });
+    let (path, other) = (scratch.path("first/x.pid"), scratch.path("second/x.pid"));
+    in_private_mounts(|| {
+        // Each new one counts its inodes from 1.
+        assert!(mount(c"tmpfs", &first, c"") && mount(c"tmpfs", &second, c""));
+        [path, other].iter().for_each(|path| plant(path, 0, 0o644, 0));
+        assert_eq!(fs::metadata(path).unwrap().ino(), fs::metadata(other).unwrap().ino());
+        let stranger = Target::new(OTHER, || lock(other));
+        let _locked = lock(path);
+        plant(path, 0, 0o644, stranger.number());
+        assert_all_refused(path, NAMELESS);
+        without_sys_ptrace(|| assert_all_refused(path, NAMELESS));
+        assert_eq!(stranger.received(), 0);
+    });
+}
+
+/// As on btrfs: stat(2) and the kernel's list of locks have different numbers for the device.
+#[test]
+fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
+    if !may_make_namespaces() {
+        return skip("this root may not mount");
+    }
+    let scratch = Scratch::new();
+    let [lower, upper, both] = ["lower", "upper", "both"].map(|name| {
+        fs::create_dir(scratch.path(name)).unwrap();
+        CString::new(scratch.path(name)).unwrap()
+    });
+    let (path, told) = (scratch.path("both/x.pid"), Pipe::new());
+    in_private_mounts(|| {
+        assert!(mount(c"tmpfs", &lower, c"") && mount(c"tmpfs", &upper, c""));
+        for name in ["upper/files", "upper/work"] {
+            fs::create_dir(scratch.path(name)).unwrap();
+        }
+        let directory = scratch.directory.to_str().unwrap();
+        let layers =
+            format!("lowerdir={directory}/lower,upperdir={directory}/upper/files,workdir={directory}/upper/work");
+        if !mount(c"overlay", &both, &CString::new(format!("{layers},xino=off")).unwrap()) {
+            return told.send(0);
+        }
+        told.send(1);
+        plant(path, 0, 0o644, 0);
+        let device = fs::metadata(path).unwrap().dev();
+        let device = format!("{:02x}:{:02x}:", libc::major(device), libc::minor(device));
+        let stranger = Target::new(OTHER, || ());
+        let holder = Target::new(THIRD, || lock(path));
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let line = locks.lines().find(|line| line.contains(&format!(" {} ", holder.number()))).unwrap();
+        assert!(!line.contains(&device), "{line}: {device}");
+
+        let ask = || {
+            plant(path, 0, 0o644, holder.number());
+            assert_eq!(signal(path, Signal::CHECK), Ok(pid(holder.number())));
+            plant(path, 0, 0o644, stranger.number());
+            assert_all_refused_somehow(path);
+        };
+        ask();
+        without_sys_ptrace(ask);
+        assert_eq!((holder.received(), stranger.received()), (0, 0));
+    });
+    if told.receive() == 0 {
+        skip("no overlay to mount here");
     }
 }
 
@@ -617,10 +697,13 @@ fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a
     let scratch = Scratch::new();
     let (path, mounted) = (scratch.path("x.pid"), scratch.path("mounted"));
     fs::create_dir(mounted).unwrap();
+    fs::write(path, "").unwrap();
     let told = Pipe::new();
     let holder = Target::new(0, || {
         let connection = private_mounts().then(|| mount_fuse(mounted, "40000", 0)).flatten();
-        let locked = connection.map(|connection| (lock_on_fuse(mounted, &connection), connection));
+        // Not even the number of the file's inode tells the two apart.
+        let inode = fs::metadata(path).unwrap().ino();
+        let locked = connection.map(|connection| (lock_on_fuse(mounted, &connection, inode), connection));
         told.send(locked.is_some().into());
         (locked, PidLock::acquire(path).unwrap())
     });
@@ -700,7 +783,7 @@ fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_
     let holder = Target::new(0, || {
         let server = private_mounts().then(|| mount_fuse(mounted, "40000", OTHER)).flatten();
         become_user([OTHER; 3]);
-        let locked = server.map(|server| (lock_on_fuse(mounted, &server), server)); // before the other: a lower number
+        let locked = server.map(|server| (lock_on_fuse(mounted, &server, 1), server)); // before the other: a lower number
         told.send(locked.is_some().into());
         (locked, PidLock::acquire(others).unwrap())
     });
@@ -714,15 +797,23 @@ fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_
     assert_eq!(holder.received(), 1);
 }
 
-/// A lock on the root of that file system, whose server answers twice: to the greeting, and that it may be opened.
-fn lock_on_fuse(directory: &'static str, mut server: &fs::File) -> fs::File {
-    let opened = std::thread::spawn(move || fs::File::open(directory).unwrap());
-    let mut request = [0; 1 << 16];
-    for (length, answer) in [(40, &[7, 9, 0, 0, 0, 0][..]), (32, &[0; 4])] {
+/// A lock on the root of that file system, an inode of this number, whose server answers until that has been opened.
+fn lock_on_fuse(directory: &'static str, mut server: &fs::File, inode: u64) -> fs::File {
+    let opened = std::thread::spawn(move || {
+        assert_eq!(fs::metadata(directory).unwrap().ino(), inode);
+        fs::File::open(directory).unwrap()
+    });
+    let (mut request, mut opcode) = ([0; 1 << 16], 0);
+    while opcode != 27 {
         assert!(server.read(&mut request).unwrap() >= 40); // length, opcode, unique, ...: linux/fuse.h
-        let words = [[length, 0].map(u32::to_ne_bytes).concat(), request[8..16].to_vec()];
-        let words = [words.concat(), answer.iter().flat_map(|word| u32::to_ne_bytes(*word)).collect()];
-        server.write_all(&words.concat()).unwrap();
+        opcode = request[4];
+        let (error, answer) = match opcode {
+            26 => (0, fuse_words(&[7, 9, 0, 0, 0, 0])),   // INIT
+            3 => (0, fuse_attributes(inode, 0, 0o40755)), // GETATTR
+            27 => (0, fuse_words(&[0; 4])),               // OPENDIR
+            _ => (-libc::ENOSYS, vec![]),
+        };
+        server.write_all(&fuse_answer(&request, error, &answer)).unwrap();
     }
     let file = opened.join().unwrap();
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
