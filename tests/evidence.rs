@@ -53,17 +53,6 @@ fn assert_all_refused_somehow(path: &str) {
     }
 }
 
-/// Runs `work` in a child of root's to which /proc shows nothing of what other users have open.
-fn without_sys_ptrace(work: impl FnOnce()) {
-    let child = fork(|| {
-        panic_aloud();
-        see_no_others();
-        work();
-        0
-    });
-    assert_eq!(child.wait(), End::Exit(0));
-}
-
 /// Runs `work` in a child that has no /proc.
 fn without_proc(work: impl FnOnce()) {
     in_private_mounts(|| {
@@ -122,10 +111,10 @@ impl Drop for Orphaned<'_> {
 
 #[test]
 fn a_stranger_with_the_number_that_the_holder_has_in_a_foreign_proc_is_not_signalled() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may make no namespaces");
     }
-    let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for owner in [OTHER, 0] {
         plant(path, owner, 0o644, 0);
@@ -142,10 +131,10 @@ fn a_stranger_with_the_number_that_the_holder_has_in_a_foreign_proc_is_not_signa
 
 #[test]
 fn a_holder_that_has_another_number_in_a_foreign_proc_is_signalled() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may make no namespaces");
     }
-    let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for owner in [OTHER, 0] {
         let outside = Target::stranger(); // to which that /proc leads by the number in the file
@@ -161,10 +150,10 @@ fn a_holder_that_has_another_number_in_a_foreign_proc_is_signalled() {
 
 #[test]
 fn without_pidfds_a_foreign_proc_is_not_believed() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may make no namespaces");
     }
-    let scratch = Scratch::new();
     let (others, roots) = (scratch.path("others"), scratch.path("roots"));
     [others, roots].iter().for_each(|path| plant(path, OTHER, 0o644, 0));
     let outside = Target::new(OTHER, || lock(others));
@@ -206,10 +195,10 @@ fn without_pidfds_a_proc_of_our_namespace_is_evidence() {
 
 #[test]
 fn a_proc_in_which_we_have_no_number_is_not_believed() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may make no namespaces");
     }
-    let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let stranger = Target::stranger();
     plant(path, OTHER, 0o644, stranger.number());
@@ -296,10 +285,10 @@ fn without_sys_ptrace_the_holder_of_another_user_is_signalled() {
 
 #[test]
 fn the_number_that_a_daemon_in_a_pid_namespace_has_written_reaches_no_stranger_outside() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may make no namespaces");
     }
-    let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let stranger = Target::new(OTHER, || ());
     let (ready, end) = (Pipe::new(), Pipe::new());
@@ -373,10 +362,10 @@ fn a_stranger_whose_main_thread_has_exited_is_not_the_holder() {
 
 #[test]
 fn where_a_file_system_keeps_its_locks_to_itself_a_file_that_only_root_can_write_is_believed() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
     }
-    let scratch = Scratch::new();
     let (path, told) = (scratch.path("x.pid"), Pipe::new());
     fs::write(path, "").unwrap();
     in_private_mounts(|| {
@@ -479,10 +468,10 @@ fn fuse_answer(request: &[u8], error: i32, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_lock_on_a_file_with_the_same_inode_number_on_another_file_system_is_another_lock() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
     }
-    let scratch = Scratch::new();
     let [first, second] = ["first", "second"].map(|name| {
         fs::create_dir(scratch.path(name)).unwrap();
         CString::new(scratch.path(name)).unwrap()
@@ -505,10 +494,10 @@ fn a_lock_on_a_file_with_the_same_inode_number_on_another_file_system_is_another
 /// As on btrfs: stat(2) and the kernel's list of locks have different numbers for the device.
 #[test]
 fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
     }
-    let scratch = Scratch::new();
     let [lower, upper, both] = ["lower", "upper", "both"].map(|name| {
         fs::create_dir(scratch.path(name)).unwrap();
         CString::new(scratch.path(name)).unwrap()
@@ -552,10 +541,10 @@ fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
 
 #[test]
 fn without_proc_a_file_that_only_root_or_the_caller_can_write_is_believed_and_no_other() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
     }
-    let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     plant(path, 0, 0o644, 0);
     let holder = Target::new(0, || lock(path));
@@ -576,10 +565,10 @@ fn without_proc_a_file_that_only_root_or_the_caller_can_write_is_believed_and_no
 
 #[test]
 fn without_proc_a_file_that_an_access_control_list_lets_others_write_is_untrusted() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
     }
-    let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     plant(path, 0, 0o644, 0);
     let holder = Target::new(0, || lock(path));
@@ -608,6 +597,7 @@ fn let_write(path: &str, user: u32) -> bool {
 
 #[test]
 fn in_a_user_namespace_that_maps_nobody_the_file_of_another_user_directs_no_signal() {
+    let scratch = Scratch::new();
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -615,7 +605,6 @@ fn in_a_user_namespace_that_maps_nobody_the_file_of_another_user_directs_no_sign
     if fork(|| i32::from(!enter())).wait() != End::Exit(0) {
         return skip("no user namespaces here");
     }
-    let scratch = Scratch::new();
     let (orphaned, held) = (scratch.path("orphaned"), scratch.path("held"));
     plant(held, OTHER, 0o644, 0);
     let victim = Target::new(0, || {
@@ -691,10 +680,10 @@ fn with_users(path: &str, users: [u32; 3], ask: impl FnOnce(Target)) {
 
 #[test]
 fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a_lock_on_it() {
+    let scratch = Scratch::new();
     if !may_make_namespaces() || !sees_others() {
         return skip("only root may mount, and see what others have open");
     }
-    let scratch = Scratch::new();
     let (path, mounted) = (scratch.path("x.pid"), scratch.path("mounted"));
     fs::create_dir(mounted).unwrap();
     fs::write(path, "").unwrap();

@@ -300,6 +300,17 @@ pub fn see_no_others() {
     set_capabilities(&sets);
 }
 
+/// Runs `work` in a child of root's to which /proc shows nothing of what other users have open.
+pub fn without_sys_ptrace(work: impl FnOnce()) {
+    let child = fork(|| {
+        panic_aloud();
+        see_no_others();
+        work();
+        0
+    });
+    assert_eq!(child.wait(), End::Exit(0));
+}
+
 /// As [`become_user`], but root's process keeps these capabilities.
 pub fn become_user_with(user: u32, kept: u32) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }, 0);
@@ -315,7 +326,8 @@ pub fn panic_aloud() {
     }));
 }
 
-/// Whether this root may make namespaces, mount in them, and choose the numbers of processes there.
+/// Whether this root may make namespaces, mount in them, and choose the numbers of processes there. Forks: a test asks
+/// when it is alone.
 pub fn may_make_namespaces() -> bool {
     let able = || {
         let made = private_mounts() && unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
