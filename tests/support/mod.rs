@@ -465,7 +465,9 @@ impl Target {
         let child = fork(|| {
             unsafe { libc::signal(libc::SIGUSR1, receive as *const () as libc::sighandler_t) };
             let locked = lock(path);
-            become_user([user; 3]);
+            if user != 0 {
+                become_user([user; 3]);
+            }
             std::thread::scope(|threads| {
                 threads.spawn(|| {
                     ready.send(0);
