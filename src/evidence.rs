@@ -372,7 +372,7 @@ fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker,
 fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Error> {
     /// In nanoseconds. The unit of times in /proc is the same on all processors.
     const TICK: u64 = 10_000_000;
-    const ALLOWANCE: i64 = 10_000_000_000;
+    const ALLOWANCE: i64 = 2_000_000_000;
     let mut buffer = [0; INFO];
     let text = read(proc, Name::of(number.as_u32(), "", "/stat").get(), &mut buffer)?;
     // The name of the program, in parentheses, may hold blanks. The start is the 22nd field, the 20th after that.

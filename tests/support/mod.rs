@@ -400,7 +400,7 @@ pub fn in_pid_namespace(work: impl FnOnce()) {
 }
 
 /// [`fork`], and the child has this number: clone3(2). The caller has one thread, since no handler of fork(2) runs.
-fn try_fork_numbered(number: i32, work: impl FnOnce() -> i32) -> Option<Child> {
+pub fn try_fork_numbered(number: i32, work: impl FnOnce() -> i32) -> Option<Child> {
     let mut arguments = [0_u64; 11]; // struct clone_args
     arguments[4] = libc::SIGCHLD.unsigned_abs().into();
     arguments[8] = &raw const number as u64;
