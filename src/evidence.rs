@@ -345,20 +345,23 @@ enum Taker {
     Unknown,
 }
 
-/// By /proc/locks.
+/// By /proc/locks. Of several locks with the numbers of the file, it is that of another.
 #[cfg(proc)]
 fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Error> {
     let mut taker = Taker::Unknown;
     each_line(proc, c"locks", &mut |line| {
         let Some(lock) = Lock::parse(line) else { return false };
-        let is_target = target.is(lock.id);
-        if is_target == Some(false) || (is_target.is_none() && target.kernel_id.is_none()) {
-            return false;
+        let on_this_file = match target.is(lock.id) {
+            Some(true) => true,
+            None if target.kernel_id.is_some() => false,
+            _ => return false,
+        };
+        if lock.taker != Some(number) {
+            taker = Taker::Another(lock.taker);
+        } else if on_this_file || matches!(taker, Taker::Unknown) {
+            taker = Taker::Itself { on_this_file };
         }
-        let on_this_file = is_target.is_some();
-        let itself = lock.taker == Some(number);
-        taker = if itself { Taker::Itself { on_this_file } } else { Taker::Another(lock.taker) };
-        itself || on_this_file
+        on_this_file
     })?;
     Ok(taker)
 }

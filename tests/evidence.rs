@@ -352,8 +352,9 @@ fn where_a_file_system_keeps_its_locks_to_itself_a_file_that_only_root_can_write
     if !may_make_namespaces() {
         return skip("this root may not mount");
     }
-    let (path, told) = (scratch.path("x.pid"), Pipe::new());
+    let (path, another, told) = (scratch.path("x.pid"), scratch.path("another"), Pipe::new());
     fs::write(path, "").unwrap();
+    fs::write(another, "").unwrap();
     in_private_mounts(|| {
         let Some(connection) = mount_fuse(path, "100644", 0) else { return told.send(0) };
         told.send(1);
@@ -361,6 +362,7 @@ fn where_a_file_system_keeps_its_locks_to_itself_a_file_that_only_root_can_write
         let holder = Target::holder(path);
         assert!(is_locked(path));
         assert!(!anything_locked(holder.number()), "the kernel knows of the lock");
+        let _another = lock(another); // which the kernel does know
         assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.number())));
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o664)).unwrap();
         assert_all_refused(path, Error::Untrusted);
@@ -494,6 +496,8 @@ fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
         for name in ["upper/files", "upper/work"] {
             fs::create_dir(scratch.path(name)).unwrap();
         }
+        let lower = (0..99).map(|number| format!("lower/{number}"));
+        lower.for_each(|name| fs::write(scratch.path(&name), "").unwrap());
         let directory = scratch.directory.to_str().unwrap();
         let layers =
             format!("lowerdir={directory}/lower,upperdir={directory}/upper/files,workdir={directory}/upper/work");
@@ -509,7 +513,6 @@ fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         let line = locks.lines().find(|line| line.contains(&format!(" {} ", holder.number()))).unwrap();
         assert!(!line.contains(&device), "{line}: {device}");
-
         let ask = || {
             plant(path, 0, 0o644, holder.number());
             assert_eq!(signal(path, Signal::CHECK), Ok(pid(holder.number())));
@@ -518,7 +521,18 @@ fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
         };
         ask();
         without_sys_ptrace(ask);
-        assert_eq!((holder.received(), stranger.received()), (0, 0));
+
+        // Another file of the overlay has the same numbers.
+        let inode = fs::metadata(path).unwrap().ino();
+        let twin = (0..99).map(|number| scratch.path(&format!("both/{number}")));
+        let twin = twin.into_iter().find(|twin| fs::metadata(twin).unwrap().ino() == inode).unwrap();
+        let namesake = Target::new(OTHER, || lock(twin));
+        let numbers = line.split(' ').find(|word| word.ends_with(&format!(":{inode}"))).unwrap();
+        assert_eq!(fs::read_to_string("/proc/locks").unwrap().matches(numbers).count(), 2);
+        plant(path, 0, 0o644, namesake.number());
+        assert_all_refused_somehow(path);
+        without_sys_ptrace(|| assert_all_refused_somehow(path));
+        assert_eq!([holder, stranger, namesake].map(Target::received), [0; 3]);
     });
     if told.receive() == 0 {
         skip("no overlay to mount here");

@@ -301,6 +301,30 @@ fn a_stranger_with_the_number_of_a_dead_taker_is_not_signalled() {
     assert_eq!(asker.wait(), End::Exit(0));
 }
 
+/// Where the kernel shows a lock at all, a process with the file open and without that lock does not hold it.
+#[test]
+fn a_process_that_only_has_the_file_of_a_dead_taker_open_is_not_signalled() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let holder = fork(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        let keeper = fork(|| {
+            ready.send(0);
+            i32::from(end.receive_within(60_000).is_none())
+        });
+        ready.receive();
+        std::mem::forget((lock, keeper));
+        0
+    });
+    assert_eq!(holder.wait(), End::Exit(0));
+    let reader = Target::new(0, || fs::File::open(path).unwrap());
+    fs::write(path, format!("{}\n", reader.number())).unwrap();
+    assert_eq!(signal(path, Signal::HUP), Err(Error::AlreadyLocked { holder: None }));
+    assert_eq!(reader.received(), 0);
+    end.send(0);
+}
+
 /// A machine without a battery starts in 1970, and a daemon may be stamped before the clock is set.
 #[test]
 fn a_clock_that_was_set_since_the_stamp_does_not_keep_the_holder_from_its_signals() {

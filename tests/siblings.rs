@@ -4,7 +4,7 @@
 mod harness;
 mod support;
 
-use harness::trace::{self, Stop, Syscall, Traced, mark};
+use harness::trace::{BEGIN, Stop, Syscall, follow, mark};
 use pidflock::{Call, Errno, Error, PidLock};
 use std::{
     fs,
@@ -14,29 +14,6 @@ use std::{
     },
 };
 use support::*;
-
-const BEGIN: i32 = 30;
-
-/// Runs the work in a traced child, and calls `at` at every stop after `mark(BEGIN)`. False where nothing can be traced.
-fn follow(work: impl FnOnce(), mut at: impl FnMut(&mut Traced, Stop)) -> bool {
-    if let Some(reason) = trace::impossible() {
-        skip(&reason);
-        return false;
-    }
-    let mut traced = Traced::spawn(|| (work(), 0).1).unwrap();
-    let mut begun = false;
-    loop {
-        match traced.go_on() {
-            Stop::Ended(end) => {
-                assert_eq!(end, End::Exit(0), "the child found something wrong, see above");
-                return true;
-            }
-            stop if begun => at(&mut traced, stop),
-            Stop::Entry(call) => begun = call.number == libc::SYS_prctl && call.int(0) == trace::MARK,
-            _ => {}
-        }
-    }
-}
 
 fn is(call: &Syscall, numbers: &[i64]) -> bool {
     numbers.contains(&call.number)

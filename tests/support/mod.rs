@@ -490,12 +490,13 @@ impl Target {
         Target { child, end }
     }
 
-    /// As [`Target::holder`] with this user, but its main thread has exited, and another lives.
+    /// As [`Target::holder`] with this user, but its main thread has exited, and another lives. It has inherited the lock from
+    /// this process, so that /proc/locks does not name it.
     pub fn without_main_thread(user: u32, path: &'static str) -> Target {
         let (ready, end) = (Pipe::new(), Pipe::new());
+        let locked = lock(path);
         let child = fork(|| {
             unsafe { libc::signal(libc::SIGUSR1, receive as *const () as libc::sighandler_t) };
-            let locked = lock(path);
             if user != 0 {
                 become_user([user; 3]);
             }
