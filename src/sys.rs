@@ -215,9 +215,10 @@ pub(crate) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<()> {
     flock(fd, kind as c_int)
 }
 
-/// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process.
+/// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process. With `LOCK_NB`, since Linux sends
+/// it without to a FUSE server as a request that waits, and some know none.
 pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
-    flock(fd, c::LOCK_UN)
+    flock(fd, c::LOCK_UN | c::LOCK_NB)
 }
 
 /// Which file it is, on this machine, for as long as somebody has it open.
