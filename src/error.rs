@@ -128,6 +128,12 @@ pub(crate) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
+/// Whether a seccomp filter or a security module may have refused this call alone; an older kernel says so, too.
+#[cfg(any(pidfd, statx))]
+pub(crate) fn is_refused_call(error: Error) -> bool {
+    matches!(error.errno(), Some(Errno::NotImplemented | Errno::NotPermitted | Errno::PermissionDenied))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.message(), f)

@@ -7,6 +7,8 @@
 //! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints and, where these
 //! do not settle it, by statx(2) without a question to a server.
 
+#[cfg(statx)]
+use crate::error::is_refused_call;
 use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
 #[cfg(proc)]
 use crate::{
@@ -156,6 +158,7 @@ fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result
 /// ours. None if it knows no such process.
 #[cfg(proc)]
 fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Error> {
+    #[cfg(pidfd)]
     if let Some(pidfd) = process.pidfd() {
         let mut buffer = [0; INFO];
         return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
@@ -281,11 +284,15 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
 #[cfg(proc)]
 fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Error> {
     let Some(link) = found(sys::openat(files, name, sys::LINK, 0))? else { return Ok(false) };
+    let look = || sys::fstat(link.as_fd()).map(|stat| stat.id);
+    #[cfg(statx)]
     let id = match sys::id_without_asking(link.as_fd()) {
-        // Before Linux 4.11.
-        Err(Error::Sys { errno: Errno::NotImplemented, .. }) => sys::fstat(link.as_fd()).map(|stat| stat.id),
+        // Before Linux 4.11, or forbidden by a filter.
+        Err(error) if is_refused_call(error) => look(),
         result => result,
     };
+    #[cfg(not(statx))]
+    let id = look();
     Ok(id.is_ok_and(|id| id == file))
 }
 

@@ -312,7 +312,7 @@ pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
 }
 
 /// statx(2), which file it is, from what the kernel knows: a file system that has to ask a server is not asked.
-#[cfg(proc)]
+#[cfg(statx)]
 pub(crate) fn id_without_asking(fd: BorrowedFd<'_>) -> Result<FileId> {
     /// The part of `struct statx` that we look at. Not every C library has it.
     #[repr(C)]

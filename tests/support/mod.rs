@@ -285,3 +285,39 @@ pub fn fork_as(number: i32, work: impl FnOnce() -> i32) -> Child {
     assert_eq!(child.pid, number, "somebody else has forked");
     child
 }
+
+/// What a filter answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// The call fails with this errno.
+    Error(libc::c_int),
+    /// The process dies of SIGSYS.
+    Kill,
+}
+
+/// From now on, for this process and what it becomes: the kernel gives this answer to a call. With `lacking`, the number of
+/// an argument and some bits, only if that argument has none of these.
+#[cfg(target_os = "linux")]
+pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: Answer) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let jump = |test: u32, jt, jf, k| step(libc::BPF_JMP | test | libc::BPF_K, jt, jf, k);
+    let result = |result| step(libc::BPF_RET | libc::BPF_K, 0, 0, result);
+    let (argument, bits) = lacking.unwrap_or_default();
+    let low_word = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut program = [
+        load(0), // the number of the call: the first word of seccomp_data
+        jump(libc::BPF_JEQ, 0, 3, call as u32),
+        load(16 + 8 * argument + low_word),
+        jump(libc::BPF_JSET, 1, 0, bits as u32),
+        result(match answer {
+            Answer::Error(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+            Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        }),
+        result(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
+}
