@@ -31,8 +31,8 @@ pub enum Error {
     Replaced,
     /// Nobody holds the lock, so that there is nobody to signal.
     NotLocked,
-    /// The file may not direct a signal: others than its owner can write it, or its owner may not signal the process
-    /// that it names.
+    /// The file may not direct a signal: somebody other than root and the caller can write it. Everybody can, or its
+    /// owner or group can, and may not signal the process, or nothing but the file says that the process has the lock.
     Untrusted,
     /// A system call failed.
     Sys {
@@ -81,9 +81,7 @@ impl Error {
             Error::NotAPidFile => "not a regular file with one link",
             Error::Replaced => "replaced by another file",
             Error::NotLocked => "not locked",
-            Error::Untrusted => {
-                "not trusted: others can write it, or its owner may not signal the process that it names"
-            }
+            Error::Untrusted => "not trusted: others than root and you can write it",
             Error::Sys { call, errno } => {
                 return Message { words: [call.name(), ": ", errno.text()], number: errno.unnamed_number() };
             }

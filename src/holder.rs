@@ -239,7 +239,7 @@ impl Holder {
     /// - [`Error::Replaced`]: the path leads to another file.
     /// - [`Error::NotAPidFile`]: the file has a second hard link, and perhaps in another's directory.
     /// - [`Error::Untrusted`]: see above.
-    /// - [`Error::Sys`]: most often `NotPermitted`, from `pidfd_send_signal` or `kill`.
+    /// - [`Error::Sys`]: most often `NotPermitted` from `kill`: you may not signal the process.
     ///
     /// # Platform-specific behavior
     /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`, and in /proc `openat`,
@@ -251,7 +251,12 @@ impl Holder {
         if self.process.has_ended() {
             return Err(Error::NotLocked); // of the dead, /proc tells nothing
         }
-        match checked.and_then(|()| self.process.signal(signal)) {
+        let sent = match checked {
+            // If the kernel refuses you any signal to it, that is the reason, and not the file.
+            Err(Error::Untrusted) => self.process.signal(Signal::CHECK).and(checked),
+            _ => checked.and_then(|()| self.process.signal(signal)),
+        };
+        match sent {
             Err(error) if error.errno() == Some(Errno::NoProcess) => Err(Error::NotLocked),
             result => result,
         }

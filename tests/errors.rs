@@ -12,7 +12,7 @@ fn errors() -> [(Error, &'static str); 9] {
         (Error::NotAPidFile, "not a regular file with one link"),
         (Error::Replaced, "replaced by another file"),
         (Error::NotLocked, "not locked"),
-        (Error::Untrusted, "not trusted: others can write it, or its owner may not signal the process that it names"),
+        (Error::Untrusted, "not trusted: others than root and you can write it"),
         (sys(Call::Openat, Errno::NotFound), "openat: no such file or directory"),
         (sys(Call::PidfdSendSignal, Errno::Other(4321)), "pidfd_send_signal: error 4321"),
     ]

@@ -406,7 +406,7 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
         refused(&[Refusal(SYS_unlinkat, 0, EEXIST)], &release),
         refused(&[Refusal(SYS_unlinkat, 0, EBUSY)], &release),
         refused(&[Refusal(SYS_getdents64, 0, EIO)], &signal),
-        refused(&[Refusal(SYS_pidfd_send_signal, 0, EPERM)], &signal),
+        refused(&[Refusal(SYS_pidfd_send_signal, 0, EINVAL)], &signal),
         refused(&[Refusal(SYS_pidfd_open, 0, ENOSYS), Refusal(SYS_kill, 0, EPERM)], &signal),
     ];
     drop(holder);

@@ -490,6 +490,44 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     assert_eq!(holder.received(), 0);
 }
 
+/// A stranger to both the file and the holder. /proc hides the descriptors, and /proc/locks names a parent that has ended.
+#[test]
+fn a_user_who_may_not_signal_the_holder_of_another_users_file_is_told_so_by_the_kernel() {
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let parent = fork(|| {
+        become_nobody();
+        let lock = PidLock::acquire(path).unwrap();
+        let child = fork(|| {
+            lock.restamp().unwrap();
+            ready.send(lock.pid().get());
+            end.receive();
+            0
+        });
+        std::mem::forget((lock, child));
+        0
+    });
+    let holder = pid(ready.receive());
+    parent.wait();
+    let asker = fork(|| {
+        assert_eq!(unsafe { libc::setgid(NOBODY - 1) }, 0);
+        assert_eq!(unsafe { libc::setuid(NOBODY - 1) }, 0);
+        for number in ALL {
+            let refused = signal(path, number).unwrap_err();
+            assert_eq!(refused.errno(), Some(Errno::NotPermitted), "{number:?}: {refused}");
+        }
+        0
+    });
+    assert_eq!(asker.wait(), End::Exit(0));
+    assert_eq!(signal(path, Signal::CHECK), Ok(holder));
+    end.send(0);
+}
+
 fn become_nobody() {
     assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
     assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
