@@ -16,7 +16,8 @@ pub enum Error {
     /// Contention is never reported in any other way. `holder` is the process named in the file, if it was alive when
     /// we looked (without pidfds also if it was dead, and nobody had waited for it yet); `None` if the file names nobody
     /// (its holder has locked, but not stamped it yet), a process that is dead or that this PID namespace cannot see, or
-    /// if somebody sits on a *shared* lock or has a lease on the file.
+    /// if somebody sits on a *shared* lock or has a lease on the file. It is the claim of the file, and may be a stranger's
+    /// number: a refusal is to be fast. [`probe`](crate::probe) asks the kernel as well.
     AlreadyLocked {
         /// The process that claims the lock.
         holder: Option<Pid>,

@@ -42,8 +42,7 @@ impl Evidence {
         let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
         let proc = proc.as_fd();
         let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
-        let mut buffer = [0; INFO];
-        let target = Target { id: stat.id, inode: inode_of(own_info(proc, file, &mut buffer)?) };
+        let target = Target::new(proc, file, stat)?;
         let (seen, users) = match told(directory_of(proc, number))? {
             // Open, it stays with the process when its number is given to another.
             Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
@@ -63,6 +62,35 @@ impl Evidence {
         };
         Ok(Evidence { has_lock, users })
     }
+}
+
+/// The process that has taken the lock on this file and has it now: /proc/locks and its descriptors agree. None if they
+/// do not name one.
+#[cfg(proc)]
+pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(None) };
+    let proc = proc.as_fd();
+    let target = Target::new(proc, file, stat)?;
+    let mut confirmed = None;
+    each_lock(proc, &mut |lock| {
+        let Some(number) = lock.taker.filter(|_| target.is(lock.id) != Some(false)) else { return Ok(false) };
+        // Held first, so that what is looked at is the process that is returned.
+        let Some(process) = Process::find(number)? else { return Ok(false) };
+        if number_in(proc, &process)? == Some(number) {
+            if let Some(directory) = told(directory_of(proc, number))? {
+                if told(search_process(directory.as_fd(), &target))? == Some(Seen::Locked) {
+                    confirmed = Some(process);
+                }
+            }
+        }
+        Ok(confirmed.is_some())
+    })?;
+    Ok(confirmed)
+}
+
+#[cfg(not(proc))]
+pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Process>, Error> {
+    Ok(None)
 }
 
 /// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
@@ -214,6 +242,11 @@ struct Target {
 
 #[cfg(proc)]
 impl Target {
+    fn new(proc: BorrowedFd<'_>, file: BorrowedFd<'_>, stat: &Stat) -> Result<Target, Error> {
+        let mut buffer = [0; INFO];
+        Ok(Target { id: stat.id, inode: inode_of(own_info(proc, file, &mut buffer)?) })
+    }
+
     /// Whether the kernel's numbers are those of the file: none if they do not settle it. Their device may be another than
     /// that of stat(2), as on btrfs and overlayfs.
     fn is(&self, id: FileId) -> Option<bool> {
@@ -320,15 +353,30 @@ impl Lock {
 /// The process that took the lock on the file, by /proc/locks; none if it does not say.
 #[cfg(proc)]
 fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error> {
-    let Some(locks) = told(sys::openat(proc, c"locks", sys::READ, 0))? else { return Ok(None) };
+    let mut taker = None;
+    each_lock(proc, &mut |lock| {
+        let is_target = target.is(lock.id) == Some(true);
+        if is_target {
+            taker = lock.taker;
+        }
+        Ok(is_target)
+    })?;
+    Ok(taker)
+}
+
+/// Calls `f` with each lock of /proc/locks, until it returns true.
+#[cfg(proc)]
+fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error>) -> Result<(), Error> {
+    let Some(locks) = told(sys::openat(proc, c"locks", sys::READ, 0))? else { return Ok(()) };
     let mut buffer = [0; 4096];
     let mut offset = 0;
     loop {
         let text = sys::read_at(locks.as_fd(), &mut buffer, offset)?;
-        let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
-        let mut locks = text.split(|byte| *byte == b'\n').filter_map(Lock::parse);
-        if let Some(lock) = locks.find(|lock| target.is(lock.id) == Some(true)) {
-            return Ok(lock.taker);
+        let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        for lock in text.split(|byte| *byte == b'\n').filter_map(Lock::parse) {
+            if f(lock)? {
+                return Ok(());
+            }
         }
         // A line that was cut is read again.
         offset += i32::try_from(end).unwrap_or(i32::MAX) + 1;

@@ -29,7 +29,8 @@ pub enum State {
     },
     /// Somebody holds it.
     Held {
-        /// The process that the file names, if it is alive; see [`Error::AlreadyLocked`].
+        /// The process that the file names, if it is alive and the kernel does not say that it has no such lock. Else the
+        /// one that took the lock, if the kernel says that it still has it. Else none.
         holder: Option<Pid>,
     },
 }
@@ -119,12 +120,20 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 ///
 /// # Platform-specific behavior
 /// Calls `openat`, `fcntl` to move a descriptor above 2, `flock`, `fstat`, `fstatat`, `pread` and `close`; for the holder
-/// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds; and between two looks `nanosleep`.
+/// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and in /proc `getdents64`; and between two looks
+/// `nanosleep`. What /proc does not show speaks neither for the claim nor against it.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
-    match open_free(path.bytes(), Wait::Never) {
+    let path = path.bytes();
+    match open_free(path, Wait::Never) {
         Ok(None) => Ok(State::Absent),
         Ok(Some(file)) => Ok(State::Free { stale: claim::read(file.as_fd())? }),
-        Err(Error::AlreadyLocked { holder }) => Ok(State::Held { holder }),
+        Err(Error::AlreadyLocked { holder }) => Ok(State::Held {
+            holder: match Holder::of(path, holder) {
+                Ok(found) => Some(found.pid()),
+                Err(Error::AlreadyLocked { holder }) => holder,
+                Err(_) => holder, // held all the same, and nothing speaks against the claim
+            },
+        }),
         Err(error) => Err(error),
     }
 }
@@ -191,32 +200,51 @@ pub struct Holder {
     place: Place,
     file: OwnedFd,
     process: Process,
+    /// Whether the file claims the process. If not, the kernel alone names it, and then the claim says nothing.
+    is_claimed: bool,
     /// When the file was stamped.
     stamped: i64,
 }
 
 impl Holder {
-    /// The process that holds the name at `path`.
+    /// The process that holds the name at `path`: the one that the file names, unless /proc shows that it does not have the
+    /// lock. Then, or if the file names no living process, it is the one that took the lock, if /proc shows that it still
+    /// has it. So a holder is found also after another program has written over the file.
     ///
     /// # Errors
     /// - [`Error::NotLocked`]: there is no file, or nobody holds it.
-    /// - [`Error::AlreadyLocked`] with no holder: it is held, but does not name a living process.
+    /// - [`Error::AlreadyLocked`] with no holder: it is held, and neither the file nor /proc names the process.
     /// - [`Error::InvalidPath`], [`Error::NotAPidFile`], [`Error::Replaced`], [`Error::Sys`]: as for [`probe`].
     ///
     /// # Platform-specific behavior
     /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
         let path = path.bytes();
-        let pid = match open_free(path, Wait::Never) {
-            Err(Error::AlreadyLocked { holder: Some(pid) }) => pid,
-            result => return Err(result.err().unwrap_or(Error::NotLocked)),
-        };
-        // The file may be another by now. Whatever is done to this process, it is compared with the file first.
+        match open_free(path, Wait::Never) {
+            Err(Error::AlreadyLocked { holder }) => Holder::of(path, holder),
+            result => Err(result.err().unwrap_or(Error::NotLocked)),
+        }
+    }
+
+    /// The holder of a file that is held: the process that the file claims, unless the kernel says that it does not have
+    /// the lock; else the one that the kernel names.
+    fn of(path: &[u8], claimed: Option<Pid>) -> Result<Holder, Error> {
+        // The file may be another by now. Whatever is done to the process, it is compared with the file first.
         let place = found(Place::open(path, false))?.ok_or(Error::NotLocked)?;
         let file = found(place.open_existing(sys::READ))?.ok_or(Error::NotLocked)?;
-        let stamped = sys::modified(file.as_fd())?;
-        let process = Process::find(pid)?.ok_or(Error::AlreadyLocked { holder: None })?;
-        Ok(Holder { place, file, process, stamped })
+        let (stat, stamped) = (sys::fstat(file.as_fd())?, sys::modified(file.as_fd())?);
+        let mut claims = None;
+        if let Some(pid) = claimed {
+            if let Some(process) = Process::find(pid)? {
+                if Evidence::find(&process, file.as_fd(), &stat)?.has_lock != Some(false) {
+                    claims = Some(process);
+                }
+            }
+        }
+        let is_claimed = claims.is_some();
+        let named = if is_claimed { claims } else { evidence::confirmed_taker(file.as_fd(), &stat)? };
+        let process = named.ok_or(Error::AlreadyLocked { holder: None })?;
+        Ok(Holder { place, file, process, is_claimed, stamped })
     }
 
     /// Its process.
@@ -228,7 +256,7 @@ impl Holder {
     /// Sends it a signal, or nobody. Signal 0 only checks.
     ///
     /// A recycled PID or a planted file must not cost another process its life. So, immediately before: the file is
-    /// still locked, still claims this process, and is still the one at the path; it is not world-writable; its owner is
+    /// still locked, still claims this process (if it did), and is still the one at the path; it is not world-writable; its owner is
     /// root, or the user we are, or owns the process, since *a PID file may direct a signal only at a process that its
     /// owner could have signalled*; and, where /proc tells, the process has that very lock. The signal goes through a
     /// pidfd, which stays with the process when its number is given to another.
@@ -277,14 +305,25 @@ impl Holder {
             if self.has_successor()? {
                 return Ok(());
             }
-            backoff.wait_for_change(self.file.as_fd(), LockKind::Shared)?;
+            match backoff.wait_for_change(self.file.as_fd(), LockKind::Shared) {
+                Err(Error::AlreadyLocked { .. }) => {
+                    return Err(Error::AlreadyLocked { holder: (!self.process.has_ended()).then(|| self.pid()) });
+                }
+                result => result?,
+            }
         }
         Ok(())
     }
 
     /// Whether another process has stamped the same file. Its PID may be the same, as that of a container's first process.
+    /// If the file never claimed this one, whether the kernel says so.
     fn has_successor(&self) -> Result<bool, Error> {
         let file = self.file.as_fd();
+        if !self.is_claimed {
+            let stat = sys::fstat(file)?;
+            let other = evidence::confirmed_taker(file, &stat)?.is_some_and(|taker| taker.pid() != self.pid());
+            return Ok(other || Evidence::find(&self.process, file, &stat)?.has_lock == Some(false));
+        }
         match claim::read(file)? {
             Some(claim) if claim != self.pid() => Ok(true),
             Some(_) if self.process.has_ended() => Ok(sys::modified(file)? != self.stamped),
@@ -310,6 +349,7 @@ impl Holder {
         match evidence.has_lock {
             _ if !owner_may_signal => return Err(Error::Untrusted),
             Some(false) => return Err(Error::AlreadyLocked { holder: None }),
+            None if !self.is_claimed => return Err(Error::AlreadyLocked { holder: None }),
             // There is the claim alone. Then nobody else may have written it.
             None if !is_root_or_us || stat.is_writable_by_others() => return Err(Error::Untrusted),
             _ => {}
@@ -319,10 +359,10 @@ impl Holder {
         self.place.verify(file).map(drop)
     }
 
-    /// Whether the file is locked, and claims the process.
+    /// Whether the file is locked, and still claims the process if it did.
     fn check_claim(&self) -> Result<(), Error> {
         let file = self.file.as_fd();
-        if contention::is_free(file)? || claim::read(file)? != Some(self.pid()) {
+        if contention::is_free(file)? || self.is_claimed && claim::read(file)? != Some(self.pid()) {
             return Err(Error::NotLocked);
         }
         Ok(())

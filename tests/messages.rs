@@ -276,7 +276,9 @@ fn held(scratch: &Scratch) -> Vec<Seen> {
     ];
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
     seen.push(say(path, &["signal", "-s", "0", path]));
-    File::options().write(true).truncate(true).open(path).unwrap();
+    let path = scratch.path("inherited");
+    fs::write(path, "").unwrap();
+    let _nobody = Inherited::new(path);
     seen.push(say(path, &["run", path, "true"]));
     seen.push(say(path, &["signal", "-s", "0", path]));
     seen.push(say(path, &["status", path]));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal};
+use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal, wait_released};
 use std::{
     ffi::CString,
     fs,
@@ -142,13 +142,6 @@ impl Successor {
     }
 }
 
-/// Locks a file without a stamp.
-fn lock(path: &str) -> fs::File {
-    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
-    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
-    file
-}
-
 /// Returns once it is dead, and leaves it for somebody to wait for.
 fn until_dead(child: &Child) {
     let (ended, mut info) = (libc::WEXITED | libc::WNOWAIT, unsafe { std::mem::zeroed() });
@@ -199,7 +192,7 @@ fn nobody_is_signalled_where_nobody_holds_the_name() {
 }
 
 #[test]
-fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
+fn nobody_is_signalled_where_neither_the_file_nor_the_kernel_names_the_holder() {
     let scratch = Scratch::new();
     let stranger = Target::stranger();
     let dead = fork(|| 0);
@@ -221,21 +214,22 @@ fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
     for (what, content) in contents {
         let path = scratch.path("x.pid");
         fs::write(path, content).unwrap();
-        let locked = lock(path);
+        let locked = Inherited::new(path);
         for number in ALL {
             assert_eq!(signal(path, number), Err(NAMELESS), "{what}: {number:?}");
         }
-        // That a living process has not locked the file is seen only when it is to be signalled.
-        assert_eq!(Holder::find(path).is_ok(), what == "a living stranger", "{what}");
+        assert_eq!(Holder::find(path).err(), Some(NAMELESS), "{what}");
+        assert_eq!(probe(path), Ok(State::Held { holder: None }), "{what}");
         drop(locked);
+        assert_eq!(wait_released(path, Wait::For(LONG)), Ok(()));
     }
 
     let path = scratch.path("init.pid");
     fs::write(path, "1\n").unwrap();
-    let _locked = lock(path);
-    // Also where its descriptors are hidden from us: /proc/locks names this process.
-    assert_all_refused(path, NAMELESS);
-    assert_eq!(stranger.received(), 0);
+    let holder = Target::new(0, || lock(path));
+    // Also where the descriptors of init are hidden from us: /proc/locks names another process.
+    assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
+    assert_eq!((stranger.received(), holder.received()), (0, 1));
 }
 
 #[test]
@@ -245,9 +239,85 @@ fn a_stranger_that_has_the_file_open_or_has_locked_another_is_not_its_holder() {
     fs::write(path, "").unwrap();
     let stranger = Target::new(0, || (fs::File::open(path).unwrap(), PidLock::acquire(other).unwrap()));
     fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
-    let _locked = lock(path);
-    assert_all_refused(path, NAMELESS);
+    let holder = Target::new(0, || lock(path));
+    assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
+    assert_eq!((stranger.received(), holder.received()), (0, 1));
+}
+
+/// What others do to a held file: busybox start-stop-daemon -m writes the loser's PID over it before it tries.
+#[test]
+fn a_holder_whose_claim_was_overwritten_is_named_signalled_and_waited_for() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let stranger = Target::stranger();
+    let dead = fork(|| 0);
+    let claims = ["".into(), "rubbish".into(), format!("{}\n", dead.pid), format!("{}\n", stranger.child.pid)];
+    dead.wait();
+    for claim in claims {
+        let holder = Target::lasting_holder(path);
+        let number = pid(holder.child.pid);
+        fs::write(path, &claim).unwrap();
+        assert_eq!(probe(path), Ok(State::Held { holder: Some(number) }), "{claim:?}");
+        assert_eq!(signal(path, Signal::USR1), Ok(number), "{claim:?}");
+        let found = Holder::find(path).unwrap();
+        fs::write(path, "1\n").unwrap(); // a second loser
+        assert_eq!((found.pid(), found.signal(Signal::USR2)), (number, Ok(())), "{claim:?}");
+        let refused = Error::AlreadyLocked { holder: Some(number) };
+        assert_eq!(found.wait(Wait::For(SHORT)), Err(refused), "{claim:?}");
+        let waiter = Waiter::new(Holder::find(path).unwrap(), Wait::Forever);
+        let successor = Successor::new(path);
+        assert_eq!(holder.received(), 2, "{claim:?}");
+        waiter.through();
+        successor.assert_holds(path);
+        assert_eq!(found.signal(Signal::KILL), Err(Error::NotLocked), "{claim:?}");
+        drop(successor);
+    }
     assert_eq!(stranger.received(), 0);
+}
+
+/// The owner rule holds for whomever the kernel names, too: a planted file that root has locked directs nothing at root.
+#[test]
+fn a_planted_file_directs_no_signal_at_a_process_that_the_kernel_names() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let path = scratch.path("x.pid");
+    fs::write(path, "").unwrap();
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    let victim = Target::new(0, || lock(path));
+    assert_eq!(probe(path), Ok(State::Held { holder: Some(pid(victim.child.pid)) }));
+    assert_all_refused(path, Error::Untrusted);
+    chown(path, Some(0), Some(0)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    assert_all_refused(path, Error::Untrusted);
+    assert_eq!(victim.received(), 0);
+}
+
+#[test]
+fn a_holder_in_another_namespace_is_not_named_by_a_number_that_is_a_strangers_here() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can make a PID namespace");
+    }
+    let path = scratch.path("x.pid");
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let jail = container(|| {
+        let _lock = PidLock::acquire(path).unwrap();
+        ready.send(0);
+        end.receive();
+        0
+    });
+    if ready.receive_within(10_000).is_none() {
+        return skip("this root may not make a PID namespace");
+    }
+    assert_eq!(read_pid_from(path), Ok(Some(Pid::INIT)));
+    // The kernel knows the number that it has here.
+    let Ok(State::Held { holder: Some(number) }) = probe(path) else { panic!("{:?}", probe(path)) };
+    assert_ne!(number, Pid::INIT);
+    assert_eq!(signal(path, Signal::CHECK), Ok(number));
+    end.send(0);
+    assert_eq!(jail.wait(), End::Exit(0));
 }
 
 #[test]
@@ -273,11 +343,15 @@ fn the_file_of_a_user_directs_no_signal_of_root_at_the_process_of_another() {
     chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
     let planter = Target::new(NOBODY, || lock(path));
-    assert_all_refused(path, Error::Untrusted);
+    if sees_others() {
+        assert_eq!(signal(path, Signal::HUP), Ok(pid(planter.child.pid))); // who has the lock
+        assert_eq!(planter.received(), 1);
+    } else {
+        assert_all_refused(path, Error::Untrusted);
+        drop(planter);
+    }
     // Not even if the victim itself has the lock: who wrote its number is not known.
-    drop(planter);
-    let _locked = lock(path);
-    let victim_too = Target::new(0, || ());
+    let victim_too = Target::new(0, || lock(path));
     fs::write(path, format!("{}\n", victim_too.child.pid)).unwrap();
     assert_all_refused(path, Error::Untrusted);
     assert_eq!((victim.received(), victim_too.received()), (0, 0));
@@ -297,8 +371,8 @@ fn the_file_of_a_user_directs_a_signal_of_root_at_a_process_of_that_user_which_h
     // But at no other process of that user.
     let stranger = Target::new(NOBODY, || ());
     fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
-    assert_all_refused(path, NAMELESS);
-    assert_eq!((holder.received(), stranger.received()), (1, 0));
+    assert_eq!(signal(path, Signal::USR2), Ok(pid(holder.child.pid)));
+    assert_eq!((holder.received(), stranger.received()), (2, 0));
 }
 
 #[test]
@@ -672,7 +746,7 @@ fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_
     }
     assert_eq!(signal(nobodys, Signal::HUP), Ok(pid(holder.child.pid)));
     fs::write(roots, format!("{}\n", holder.child.pid)).unwrap(); // a file of root, whose number is another's by now
-    let _locked = lock(roots);
+    let _locked = Inherited::new(roots);
     assert_all_refused(roots, NAMELESS);
     assert_eq!(holder.received(), 1);
 }
@@ -706,7 +780,6 @@ fn a_process_with_only_a_record_lock_is_not_signalled() {
         file
     });
     fs::write(path, format!("{}\n", named.child.pid)).unwrap();
-    assert_eq!(signal(path, Signal::HUP), Err(NAMELESS));
-    assert_eq!(named.received(), 0);
-    assert_eq!(holder.received(), 0);
+    assert_eq!(signal(path, Signal::HUP), Ok(pid(holder.child.pid)));
+    assert_eq!((named.received(), holder.received()), (0, 1));
 }

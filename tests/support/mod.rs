@@ -321,3 +321,38 @@ pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: A
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
 }
+
+/// Locks a file without a stamp.
+pub fn lock(path: &str) -> fs::File {
+    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
+    file
+}
+
+/// A lock that nobody can be named for: its taker has died, and left it to a child.
+pub struct Inherited {
+    end: Pipe,
+}
+
+impl Inherited {
+    pub fn new(path: &str) -> Inherited {
+        let end = Pipe::new();
+        let taker = fork(|| {
+            let file = lock(path);
+            let child = fork(|| {
+                end.receive_within(-1);
+                0
+            });
+            std::mem::forget((file, child));
+            0
+        });
+        assert_eq!(taker.wait(), End::Exit(0));
+        Inherited { end }
+    }
+}
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        self.end.send(0);
+    }
+}
