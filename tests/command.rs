@@ -510,6 +510,23 @@ fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
     }
 }
 
+#[test]
+fn stop_ends_a_holder_that_is_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold(path);
+    let stopped = || fs::read_to_string(format!("/proc/{}/stat", holder.pid())).unwrap().contains(") T ");
+    assert_eq!(unsafe { libc::kill(holder.pid(), libc::SIGSTOP) }, 0);
+    until(stopped);
+    // `signal` sends what was asked for, and nothing else. Signal 0 only checks.
+    assert_eq!(say(&["signal", "-s", "HUP", path]), said(0, "", ""));
+    let held = line(path, format!("already locked by process {}", holder.pid()));
+    assert_eq!(say(&["stop", "-s", "0", "-t", "0", path]), said(75, "", held));
+    assert!(stopped());
+    assert_eq!(say(&["stop", "-t", "10", path]), said(0, "", ""));
+    assert!(matches!(holder.wait(), End::Signal(libc::SIGHUP | libc::SIGTERM)));
+}
+
 /// A child that holds a name, and reports each TERM instead of ending.
 fn reports_term(path: &str, terminated: &Pipe) -> Child {
     let ready = Pipe::new();
