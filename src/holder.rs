@@ -129,7 +129,7 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
         Ok(Some(file)) => Ok(State::Free { stale: claim::read(file.as_fd())? }),
         Err(Error::AlreadyLocked { holder }) => Ok(State::Held {
             holder: match Holder::of(path, holder) {
-                Ok(found) => Some(found.pid()),
+                Ok((found, _)) => Some(found.pid()),
                 Err(Error::AlreadyLocked { holder }) => holder,
                 Err(_) => holder, // held all the same, and nothing speaks against the claim
             },
@@ -173,8 +173,8 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 /// # Platform-specific behavior
 /// Calls those of the two. Source: pidfd_open(2), pidfd_send_signal(2), kill(2).
 pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
-    let holder = Holder::find(path)?;
-    holder.signal(signal)?;
+    let (holder, evidence) = Holder::look(path.bytes())?;
+    holder.signal_on(Ok(evidence), signal)?;
     Ok(holder.pid())
 }
 
@@ -219,7 +219,10 @@ impl Holder {
     /// # Platform-specific behavior
     /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
-        let path = path.bytes();
+        Holder::look(path.bytes()).map(|(holder, _)| holder)
+    }
+
+    fn look(path: &[u8]) -> Result<(Holder, Evidence), Error> {
         match open_free(path, Wait::Never) {
             Err(Error::AlreadyLocked { holder }) => Holder::of(path, holder),
             result => Err(result.err().unwrap_or(Error::NotLocked)),
@@ -228,23 +231,23 @@ impl Holder {
 
     /// The holder of a file that is held: the process that the file claims, unless the kernel says that it does not have
     /// the lock; else the one that the kernel names.
-    fn of(path: &[u8], claimed: Option<Pid>) -> Result<Holder, Error> {
+    fn of(path: &[u8], claimed: Option<Pid>) -> Result<(Holder, Evidence), Error> {
         // The file may be another by now. Whatever is done to the process, it is compared with the file first.
         let place = found(Place::open(path, false))?.ok_or(Error::NotLocked)?;
         let file = found(place.open_existing(sys::READ))?.ok_or(Error::NotLocked)?;
         let (stat, stamped) = (sys::fstat(file.as_fd())?, sys::modified(file.as_fd())?);
-        let mut claims = None;
         if let Some(pid) = claimed {
             if let Some(process) = Process::find(pid)? {
-                if Evidence::find(&process, file.as_fd(), &stat)?.has_lock != Some(false) {
-                    claims = Some(process);
+                let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
+                if evidence.has_lock != Some(false) {
+                    return Ok((Holder { place, file, process, is_claimed: true, stamped }, evidence));
                 }
             }
         }
-        let is_claimed = claims.is_some();
-        let named = if is_claimed { claims } else { evidence::confirmed_taker(file.as_fd(), &stat)? };
-        let process = named.ok_or(Error::AlreadyLocked { holder: None })?;
-        Ok(Holder { place, file, process, is_claimed, stamped })
+        let taker = evidence::confirmed_taker(file.as_fd(), &stat)?;
+        let process = taker.ok_or(Error::AlreadyLocked { holder: None })?;
+        let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
+        Ok((Holder { place, file, process, is_claimed: false, stamped }, evidence))
     }
 
     /// Its process.
@@ -275,7 +278,12 @@ impl Holder {
     /// right after the checks. Without /proc, or where it hides the process from us, the last check is left out, and a
     /// file that is neither root's nor ours is not trusted.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let checked = self.check();
+        let file = self.file.as_fd();
+        self.signal_on(sys::fstat(file).and_then(|stat| Evidence::find(&self.process, file, &stat)), signal)
+    }
+
+    fn signal_on(&self, evidence: Result<Evidence, Error>, signal: Signal) -> Result<(), Error> {
+        let checked = evidence.and_then(|evidence| self.check(evidence));
         if self.process.has_ended() {
             return Err(Error::NotLocked); // of the dead, /proc tells nothing
         }
@@ -331,32 +339,28 @@ impl Holder {
         }
     }
 
-    /// Whether the file may direct a signal at the process now.
-    fn check(&self) -> Result<(), Error> {
+    /// Whether the file may direct a signal at the process now. To look for the evidence took time, so the claim, the lock
+    /// and the path are looked at after it.
+    fn check(&self, evidence: Evidence) -> Result<(), Error> {
         self.check_claim()?;
-        let file = self.file.as_fd();
-        let stat = self.place.verify(file)?;
+        let stat = self.place.verify(self.file.as_fd())?;
         if stat.links > 1 {
             return Err(Error::NotAPidFile); // another name of another's file
         }
         if stat.is_writable_by_all() {
             return Err(Error::Untrusted);
         }
-        let evidence = Evidence::find(&self.process, file, &stat)?;
         let owner = evidence::known_owner(&stat)?;
         let is_root_or_us = owner == Some(0) || owner == Some(sys::geteuid());
         let owner_may_signal = is_root_or_us || evidence.users.iter().flatten().any(|user| owner == Some(*user));
         match evidence.has_lock {
-            _ if !owner_may_signal => return Err(Error::Untrusted),
-            Some(false) => return Err(Error::AlreadyLocked { holder: None }),
-            None if !self.is_claimed => return Err(Error::AlreadyLocked { holder: None }),
+            _ if !owner_may_signal => Err(Error::Untrusted),
+            Some(false) => Err(Error::AlreadyLocked { holder: None }),
+            None if !self.is_claimed => Err(Error::AlreadyLocked { holder: None }),
             // There is the claim alone. Then nobody else may have written it.
-            None if !is_root_or_us || stat.is_writable_by_others() => return Err(Error::Untrusted),
-            _ => {}
+            None if !is_root_or_us || stat.is_writable_by_others() => Err(Error::Untrusted),
+            _ => Ok(()),
         }
-        // All that took time.
-        self.check_claim()?;
-        self.place.verify(file).map(drop)
     }
 
     /// Whether the file is locked, and still claims the process if it did.
