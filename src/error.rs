@@ -127,10 +127,14 @@ pub(crate) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Whether a seccomp filter or a security module may have refused this call alone; an older kernel says so, too.
+/// Whether a seccomp filter or a security module may have refused this call alone. Kernels that are older, or built without
+/// it, answer in this way, too.
 #[cfg(any(pidfd, statx))]
 pub(crate) fn is_refused_call(error: Error) -> bool {
-    matches!(error.errno(), Some(Errno::NotImplemented | Errno::NotPermitted | Errno::PermissionDenied))
+    matches!(
+        error.errno(),
+        Some(Errno::NotImplemented | Errno::NotPermitted | Errno::PermissionDenied | Errno::NoDevice)
+    )
 }
 
 impl fmt::Display for Error {
@@ -235,19 +239,33 @@ macro_rules! errnos {
 #[rustfmt::skip]
 errnos! {
     PermissionDenied         EACCES       "permission denied",
+    BadAddress               EFAULT       "bad address",
     BadDescriptor            EBADF        "bad file descriptor",
+    BrokenPipe               EPIPE        "broken pipe",
+    Deadlock                 EDEADLK      "resource deadlock avoided",
+    NoDestination            EDESTADDRREQ "destination address required",
     QuotaExceeded            EDQUOT       "disk quota exceeded",
     AlreadyExists            EEXIST       "file exists",
+    ExecutableFileBusy       ETXTBSY      "text file busy",
     FileTooLarge             EFBIG        "file too large",
     InvalidInput             EINVAL       "invalid argument",
     Io                       EIO          "input/output error",
+    IsADirectory             EISDIR       "is a directory",
     SymbolicLinkLoop         ELOOP        "too many levels of symbolic links",
+    TooManyLinks             EMLINK       "too many links",
     TooManyOpenFiles         EMFILE       "too many open files",
     NameTooLong              ENAMETOOLONG "file name too long",
     TooManyOpenFilesInSystem ENFILE       "too many open files in system",
+    NoDevice                 ENODEV       "no such device",
+    NoDeviceOrAddress        ENXIO        "no such device or address",
+    NotConnected             ENOTCONN     "transport endpoint is not connected",
+    NotExecutable            ENOEXEC      "exec format error",
     NotFound                 ENOENT       "no such file or directory",
+    NotSeekable              ESPIPE       "illegal seek",
     NoLock                   ENOLCK       "no locks available",
     OutOfMemory              ENOMEM       "cannot allocate memory",
+    ResourceBusy             EBUSY        "device or resource busy",
+    StaleHandle              ESTALE       "stale file handle",
     StorageFull              ENOSPC       "no space left on device",
     NotImplemented           ENOSYS       "function not implemented",
     NotADirectory            ENOTDIR      "not a directory",
@@ -255,6 +273,10 @@ errnos! {
     NotPermitted             EPERM        "operation not permitted",
     ReadOnlyFilesystem       EROFS        "read-only file system",
     NoProcess                ESRCH        "no such process",
+    TimedOut                 ETIMEDOUT    "connection timed out",
+    TooManyArguments         E2BIG        "argument list too long",
+    ValueTooLarge            EOVERFLOW    "value too large for defined data type",
+    WouldBlock               EWOULDBLOCK  "resource temporarily unavailable",
 }
 
 impl Errno {

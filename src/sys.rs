@@ -183,10 +183,10 @@ pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags & (c::O_ACCMODE | c::O_APPEND) == c::O_RDWR)
 }
 
-/// Whether another open file keeps us from it. That has no name in `Errno`, and must get none: contention is never an
-/// `Error::Sys`.
+/// Whether another open file keeps us from it. Where a lock or the file itself is asked for, that is contention, which is
+/// never an `Error::Sys`.
 pub(crate) fn would_block(error: Error) -> bool {
-    matches!(error, Error::Sys { errno: Errno::Other(errno), .. } if i32::from(errno) == c::EWOULDBLOCK)
+    error.errno() == Some(Errno::WouldBlock)
 }
 
 /// The two locks of flock(2).

@@ -88,7 +88,7 @@ fn under_a_filter(path: &str, calls: &[libc::c_long], answer: Answer) {
 fn a_newer_call_that_a_filter_refuses_does_not_decide() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
-    for errno in [libc::EPERM, libc::ENOSYS, libc::EACCES] {
+    for errno in [libc::EPERM, libc::ENOSYS, libc::EACCES, libc::ENODEV] {
         for call in NEWER {
             under_a_filter(path, &[call], Answer::Error(errno));
         }
@@ -278,5 +278,37 @@ fn where_nothing_can_be_flushed_a_stamp_is_as_good_as_flushed() {
         });
         assert_eq!(child.wait(), End::Exit(0), "errno {errno}");
         assert!(!fs::exists(path).unwrap(), "errno {errno}");
+    }
+}
+
+/// Contention is never a failed call, whichever call reports it.
+#[test]
+fn would_block_is_contention_from_every_call_that_asks_for_the_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let refused = Err(Error::AlreadyLocked { holder: None });
+    let asks = [(libc::SYS_flock, 1, 0), (libc::SYS_openat, 2, libc::O_DIRECTORY)]; // opening the directory is left alone
+    for (call, argument, bits) in asks {
+        let child = fork(|| {
+            let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();
+            let fd = lock.hand_over().unwrap();
+            filter(call, Some((argument, bits)), Answer::Error(libc::EWOULDBLOCK));
+            let mut results = vec![
+                PidLock::acquire(path).map(drop),
+                PidLock::acquire(scratch.path("new")).map(drop),
+                PidLock::options().wait(Wait::For(SHORT)).acquire(path).map(drop),
+                wait_released(path, Wait::For(SHORT)),
+                probe(path).map(|state| assert!(matches!(state, State::Held { .. }))).and(refused),
+            ];
+            if call == libc::SYS_flock {
+                results.push(PidLock::adopt(fd, path).map(drop));
+            }
+            for result in results {
+                assert!(matches!(result, Err(Error::AlreadyLocked { .. })), "call {call}: {result:?}");
+            }
+            0
+        });
+        assert_eq!(child.wait(), End::Exit(0), "call {call}");
+        let _ = fs::remove_file(path);
     }
 }

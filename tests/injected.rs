@@ -355,7 +355,7 @@ fn is_documented(report: i32, usual: i32, faults: &[Fault]) -> bool {
         libc::EEXIST => vec![FINE, libc::ENOENT], // and where it is not there after all, that
         libc::EINTR | libc::EROFS | libc::EOPNOTSUPP => vec![FINE], // called again; nothing to flush
         libc::EINVAL => vec![FINE, REFUSED],      // nothing to flush; no process of that number
-        libc::ESRCH | libc::ENOSYS | libc::EPERM | libc::EACCES => vec![REFUSED, NOT_LOCKED, FINE],
+        libc::ESRCH | libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENODEV => vec![REFUSED, NOT_LOCKED, FINE],
         _ => vec![REFUSED], // contention is told as such, whatever keeps us from naming the holder
     };
     report == usual || faults.iter().any(|(_, errno)| report == *errno || meant(*errno).contains(&report))
