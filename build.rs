@@ -34,7 +34,9 @@ const TARGETS: &[Target] = &[
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(pidfd, o_path, proc, large_file_calls)");
+    println!("cargo::rustc-check-cfg=cfg(pidfd, statx, o_path, proc, large_file_calls)");
+    // For the builder to set, in RUSTFLAGS: makes no call that is newer than Linux 4.10, since a filter may kill for one.
+    println!("cargo::rustc-check-cfg=cfg(pidflock_no_pidfd)");
     for target in TARGETS {
         println!("cargo::rustc-check-cfg=cfg(errno, values(\"{}\"))", target.errno);
     }
@@ -47,8 +49,12 @@ fn main() {
         return;
     };
     println!("cargo::rustc-cfg=errno=\"{}\"", target.errno);
-    if target.pidfd {
+    let newer_calls = env::var_os("CARGO_CFG_PIDFLOCK_NO_PIDFD").is_none();
+    if target.pidfd && newer_calls {
         println!("cargo::rustc-cfg=pidfd");
+    }
+    if target.proc && newer_calls {
+        println!("cargo::rustc-cfg=statx");
     }
     if target.o_path {
         println!("cargo::rustc-cfg=o_path");

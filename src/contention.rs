@@ -106,8 +106,10 @@ impl Backoff {
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
     pub(crate) fn wait_for_change(&mut self, file: BorrowedFd<'_>, kind: LockKind) -> Result<(), Error> {
         self.turns = 0;
-        if matches!(self.until, Until::Forever) {
-            return sys::lock(file, kind); // whoever has it, and however
+        // Whoever has it, and however. If this file system cannot wait, we look again at intervals; if it cannot lock, the
+        // next look says so.
+        if matches!(self.until, Until::Forever) && sys::lock(file, kind).is_ok() {
+            return Ok(());
         }
         let left = self.until.left()?;
         let shared = kind == LockKind::Exclusive && self.may_ask && matches!(is_free(file), Ok(true));
@@ -181,7 +183,7 @@ pub(crate) fn lock_and_verify(
 pub(crate) fn is_free(file: BorrowedFd<'_>) -> Result<bool, Error> {
     let free = sys::try_lock(file, LockKind::Shared)?;
     if free {
-        sys::unlock(file)?;
+        let _what_was_seen_counts = sys::unlock(file);
     }
     Ok(free)
 }

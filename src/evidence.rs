@@ -7,6 +7,8 @@
 //! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints and, where these
 //! do not settle it, by statx(2) without a question to a server.
 
+#[cfg(statx)]
+use crate::error::is_refused_call;
 use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
 #[cfg(proc)]
 use crate::{
@@ -64,6 +66,35 @@ impl Evidence {
         };
         Ok(Evidence { has_lock, users })
     }
+}
+
+/// The process that has taken the lock on this file and has it now: /proc/locks and its descriptors agree. None if they
+/// do not name one.
+#[cfg(proc)]
+pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(None) };
+    let proc = proc.as_fd();
+    let target = Target::new(proc, file, stat)?;
+    let mut confirmed = None;
+    each_lock(proc, &mut |lock| {
+        let Some(number) = lock.taker.filter(|_| target.is(lock.id) != Some(false)) else { return Ok(false) };
+        // Held first, so that what is looked at is the process that is returned.
+        let Some(process) = Process::find(number)? else { return Ok(false) };
+        if number_in(proc, &process)? == Some(number) {
+            if let Some(directory) = told(directory_of(proc, number))? {
+                if told(search_process(directory.as_fd(), &target))? == Some(Seen::Locked) {
+                    confirmed = Some(process);
+                }
+            }
+        }
+        Ok(confirmed.is_some())
+    })?;
+    Ok(confirmed)
+}
+
+#[cfg(not(proc))]
+pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Process>, Error> {
+    Ok(None)
 }
 
 /// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
@@ -159,6 +190,7 @@ fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result
 /// ours. None if it knows no such process.
 #[cfg(proc)]
 fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Error> {
+    #[cfg(pidfd)]
     if let Some(pidfd) = process.pidfd() {
         let mut buffer = [0; INFO];
         return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
@@ -228,7 +260,7 @@ impl Target {
                     let device = numbers.next().flatten().zip(numbers.next().flatten());
                     kernel_id = device.map(|(major, minor)| FileId::new(major, minor, inode));
                 }
-                found
+                Ok(found)
             })?;
         }
         Ok(Target { id: stat.id, kernel_id })
@@ -304,11 +336,15 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
 #[cfg(proc)]
 fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Error> {
     let Some(link) = found(sys::openat(files, name, sys::LINK, 0))? else { return Ok(false) };
+    let look = || sys::fstat(link.as_fd()).map(|stat| stat.id);
+    #[cfg(statx)]
     let id = match sys::id_without_asking(link.as_fd()) {
-        // Before Linux 4.11.
-        Err(Error::Sys { errno: Errno::NotImplemented, .. }) => sys::fstat(link.as_fd()).map(|stat| stat.id),
+        // Before Linux 4.11, or forbidden by a filter.
+        Err(error) if is_refused_call(error) => look(),
         result => result,
     };
+    #[cfg(not(statx))]
+    let id = look();
     Ok(id.is_ok_and(|id| id == file))
 }
 
@@ -349,21 +385,26 @@ enum Taker {
 #[cfg(proc)]
 fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Error> {
     let mut taker = Taker::Unknown;
-    each_line(proc, c"locks", &mut |line| {
-        let Some(lock) = Lock::parse(line) else { return false };
+    each_lock(proc, &mut |lock| {
         let on_this_file = match target.is(lock.id) {
             Some(true) => true,
             None if target.kernel_id.is_some() => false,
-            _ => return false,
+            _ => return Ok(false),
         };
         if lock.taker != Some(number) {
             taker = Taker::Another(lock.taker);
         } else if on_this_file || matches!(taker, Taker::Unknown) {
             taker = Taker::Itself { on_this_file };
         }
-        on_this_file
+        Ok(on_this_file)
     })?;
     Ok(taker)
+}
+
+/// Calls `f` with each lock of /proc/locks, until it returns true.
+#[cfg(proc)]
+fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error>) -> Result<(), Error> {
+    each_line(proc, c"locks", &mut |line| Lock::parse(line).map_or(Ok(false), &mut *f))
 }
 
 /// Whether a process started before the file was stamped: one that started later has got the number of another. None if
@@ -390,7 +431,11 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
 
 /// Calls `f` with each line of a file in /proc, until it returns true, or up to a line that is longer than the buffer.
 #[cfg(proc)]
-fn each_line(directory: BorrowedFd<'_>, name: &CStr, f: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
+fn each_line(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    f: &mut dyn FnMut(&[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
     let Some(file) = told(sys::openat(directory, name, sys::READ, 0))? else { return Ok(()) };
     let mut buffer = [0; 4096];
     // The beginning of a line is kept, since to read it again the kernel would begin with the first line.
@@ -404,7 +449,7 @@ fn each_line(directory: BorrowedFd<'_>, name: &CStr, f: &mut dyn FnMut(&[u8]) ->
         let filled = kept + read;
         let mut rest = buffer.get(..filled).unwrap_or_default();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            if f(rest.get(..end).unwrap_or_default()) {
+            if f(rest.get(..end).unwrap_or_default())? {
                 return Ok(());
             }
             rest = rest.get(end + 1..).unwrap_or_default();

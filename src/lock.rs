@@ -337,8 +337,8 @@ impl PidLock {
     fn clear_and_unlock(&self, file: BorrowedFd<'_>, remove: bool) -> Result<(), Error> {
         let removed = if remove { self.place.remove(self.id) } else { Ok(()) };
         let erased = if remove && removed.is_ok() { Ok(()) } else { claim::erase(file) };
-        let unlocked = sys::unlock(file);
-        removed.and(erased).and(unlocked)
+        let _close_lets_go_too = sys::unlock(file);
+        removed.and(erased)
     }
 }
 
@@ -445,9 +445,10 @@ fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Error> {
 /// Step 7. These answers mean that the file system has nothing to flush, and that is as good as done.
 fn flush(file: BorrowedFd<'_>) -> Result<(), Error> {
     match sys::sync(file) {
-        Err(Error::Sys { errno: Errno::InvalidInput | Errno::ReadOnlyFilesystem | Errno::NotImplemented, .. }) => {
-            Ok(())
-        }
+        Err(Error::Sys {
+            errno: Errno::InvalidInput | Errno::ReadOnlyFilesystem | Errno::NotImplemented | Errno::NotSupported,
+            ..
+        }) => Ok(()),
         result => result,
     }
 }

@@ -13,6 +13,8 @@ pub enum Wait {
     Never,
     /// Until the name is free. Sleeps in flock(2) itself; a signal handler that runs meanwhile does not end it.
     ///
+    /// Where the file system knows no flock that waits, as virtiofs, it looks again at growing intervals instead.
+    ///
     /// The kernel wakes the sleeper when the file that it queued on is let go. If that file is removed by somebody who
     /// does not take the lock, while its holder lives on, the sleeper stays with that holder.
     Forever,

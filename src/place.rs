@@ -51,6 +51,7 @@ impl Place {
                 let file = found(self.open_existing(sys::READ_WRITE))?;
                 Ok(Opened { file: file.ok_or(Error::Replaced)?, created: false })
             }
+            Err(error) if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }), // a lease, as below
             Err(error) => Err(error),
         }
     }

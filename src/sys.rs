@@ -174,10 +174,10 @@ pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags & (c::O_ACCMODE | c::O_APPEND) == c::O_RDWR)
 }
 
-/// Whether another open file keeps us from it. That has no name in `Errno`, and must get none: contention is never an
-/// `Error::Sys`.
+/// Whether another open file keeps us from it. Where a lock or the file itself is asked for, that is contention, which is
+/// never an `Error::Sys`.
 pub(crate) fn would_block(error: Error) -> bool {
-    matches!(error, Error::Sys { errno: Errno::Other(errno), .. } if i32::from(errno) == c::EWOULDBLOCK)
+    error.errno() == Some(Errno::WouldBlock)
 }
 
 /// The two locks of flock(2).
@@ -206,9 +206,10 @@ pub(crate) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<()> {
     flock(fd, kind as c_int)
 }
 
-/// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process.
+/// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process. With `LOCK_NB`, since Linux sends
+/// it without to a FUSE server as a request that waits, and some know none.
 pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
-    flock(fd, c::LOCK_UN)
+    flock(fd, c::LOCK_UN | c::LOCK_NB)
 }
 
 /// Which file it is, on this machine, for as long as somebody has it open.
@@ -302,7 +303,7 @@ pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
 }
 
 /// statx(2), which file it is, from what the kernel knows: a file system that has to ask a server is not asked.
-#[cfg(proc)]
+#[cfg(statx)]
 pub(crate) fn id_without_asking(fd: BorrowedFd<'_>) -> Result<FileId> {
     /// The part of `struct statx` that we look at. Not every C library has it.
     #[repr(C)]

@@ -380,13 +380,30 @@ fn status_tells_held_stale_absent_and_unknown() {
 }
 
 #[test]
-fn status_of_a_name_whose_holder_has_no_name_is_held() {
+fn status_of_a_name_without_a_claim_names_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut holder = hold(path);
     fs::write(path, "").unwrap();
-    assert_eq!(say(&["status", path]), said(0, "", line(path, "locked by a process that cannot be named")));
+    // Its file has lost the claim, and the kernel still knows.
+    assert_eq!(say(&["status", path]), said(0, format!("{}\n", holder.pid()), ""));
     assert!(holder.lives());
+}
+
+/// busybox start-stop-daemon -m writes the PID of the loser into the file.
+#[test]
+fn a_holder_whose_claim_was_overwritten_is_named_and_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold_against_term(path);
+    fs::write(path, "1\n").unwrap();
+    let held = format!("already locked by process {}", holder.pid());
+    assert_eq!(say(&["status", path]), said(0, format!("{}\n", holder.pid()), ""));
+    assert_eq!(say(&["run", path, "true"]), said(75, "", line(path, &held)));
+    assert_eq!(say(&["wait", "-t", "0", path]), said(75, "", line(path, &held)));
+    assert_eq!(say(&["stop", "-t", "0", path]), said(75, "", line(path, &held)));
+    assert_eq!(say(&["stop", "-k", "-t", "0.1", path]), said(0, "", ""));
+    assert_eq!(holder.wait(), End::Signal(libc::SIGKILL));
 }
 
 #[test]
@@ -491,6 +508,23 @@ fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
         assert_eq!(unsafe { libc::kill(number.trim().parse().unwrap(), libc::SIGKILL) }, 0);
         assert_eq!(say(&["wait", "-t", "10", path]), said(0, "", ""));
     }
+}
+
+#[test]
+fn stop_ends_a_holder_that_is_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold(path);
+    let stopped = || fs::read_to_string(format!("/proc/{}/stat", holder.pid())).unwrap().contains(") T ");
+    assert_eq!(unsafe { libc::kill(holder.pid(), libc::SIGSTOP) }, 0);
+    until(stopped);
+    // `signal` sends what was asked for, and nothing else. Signal 0 only checks.
+    assert_eq!(say(&["signal", "-s", "HUP", path]), said(0, "", ""));
+    let held = line(path, format!("already locked by process {}", holder.pid()));
+    assert_eq!(say(&["stop", "-s", "0", "-t", "0", path]), said(75, "", held));
+    assert!(stopped());
+    assert_eq!(say(&["stop", "-t", "10", path]), said(0, "", ""));
+    assert!(matches!(holder.wait(), End::Signal(libc::SIGHUP | libc::SIGTERM)));
 }
 
 /// A child that holds a name, and reports each TERM instead of ending.

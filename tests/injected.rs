@@ -25,14 +25,14 @@ fn errors_of(call: i64) -> (&'static str, &'static [i32]) {
         SYS_openat => ("openat", &[EACCES, EBADF, EBUSY, EDQUOT, EEXIST, EFAULT, EFBIG, EINTR, EINVAL, EISDIR, ELOOP, EMFILE,
             ENAMETOOLONG, ENFILE, ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, ENXIO, EOPNOTSUPP, EOVERFLOW, EPERM, EROFS, ETXTBSY,
             EWOULDBLOCK]),
-        SYS_flock => ("flock", &[EBADF, EINTR, EINVAL, ENOLCK, EWOULDBLOCK]),
+        SYS_flock => ("flock", &[EBADF, EINTR, EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP, EWOULDBLOCK]),
         SYS_newfstatat | SYS_fstat => ("fstat", &[EACCES, EBADF, EFAULT, EINTR, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM,
             ENOTDIR, EOVERFLOW]),
         SYS_pread64 => ("pread", &[EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR, ENXIO, EOVERFLOW, ESPIPE]),
         SYS_pwrite64 => ("pwrite", &[EAGAIN, EBADF, EDESTADDRREQ, EDQUOT, EFAULT, EFBIG, EINTR, EINVAL, EIO, ENOSPC, ENXIO,
             EOVERFLOW, EPERM, EPIPE, ESPIPE]),
         SYS_ftruncate => ("ftruncate", &[EBADF, EFBIG, EINTR, EINVAL, EIO, EPERM, EROFS, ETXTBSY]),
-        SYS_fsync => ("fsync", &[EBADF, EDQUOT, EINTR, EINVAL, EIO, ENOSPC, EROFS]),
+        SYS_fsync => ("fsync", &[EBADF, EDQUOT, EINTR, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, EROFS]),
         SYS_unlinkat => ("unlinkat", &[EACCES, EBADF, EBUSY, EFAULT, EINTR, EINVAL, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT,
             ENOMEM, ENOTDIR, EPERM, EROFS]),
         SYS_mkdirat => ("mkdirat", &[EACCES, EBADF, EDQUOT, EEXIST, EFAULT, EINTR, EINVAL, ELOOP, EMLINK, ENAMETOOLONG, ENOENT,
@@ -353,9 +353,9 @@ fn is_documented(report: i32, usual: i32, faults: &[Fault]) -> bool {
         libc::ENOENT => vec![REPLACED, NOT_LOCKED, REFUSED, FINE], // in /proc: it has not got the lock
         libc::EWOULDBLOCK => vec![REFUSED, FINE],
         libc::EEXIST => vec![FINE, libc::ENOENT], // and where it is not there after all, that
-        libc::EINTR | libc::EROFS => vec![FINE],  // called again; nothing to flush
+        libc::EINTR | libc::EROFS | libc::EOPNOTSUPP => vec![FINE], // called again; nothing to flush
         libc::EINVAL => vec![FINE, REFUSED],      // nothing to flush; no process of that number
-        libc::ESRCH | libc::ENOSYS | libc::EPERM | libc::EACCES => vec![REFUSED, NOT_LOCKED, FINE],
+        libc::ESRCH | libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENODEV => vec![REFUSED, NOT_LOCKED, FINE],
         _ => vec![REFUSED], // contention is told as such, whatever keeps us from naming the holder
     };
     report == usual || faults.iter().any(|(_, errno)| report == *errno || meant(*errno).contains(&report))

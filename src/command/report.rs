@@ -61,13 +61,20 @@ pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
 }
 
 /// Says that an operation on this file failed.
-pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
-    Line::about(file).message(error.message()).complain();
-    match error {
+pub(crate) fn failed(file: &CStr, mut error: Error) -> u8 {
+    let code = match error {
         Error::AlreadyLocked { .. } => exit::HELD,
         Error::InvalidPath => exit::USAGE,
         _ => exit::SYSTEM,
+    };
+    if code == exit::HELD {
+        // An acquire believes the claim. A probe asks the kernel, too.
+        if let Ok(State::Held { holder }) = pidflock::probe(file) {
+            error = Error::AlreadyLocked { holder };
+        }
     }
+    Line::about(file).message(error.message()).complain();
+    code
 }
 
 /// Says that a system call of the command's own failed.

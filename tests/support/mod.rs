@@ -538,9 +538,10 @@ impl Target {
     }
 }
 
-/// Locks a file without a stamp. Needs no permission but to read it.
+/// Locks a file without a stamp, and creates it if it is not there. Else needs no permission but to read it.
 pub fn lock(path: &str) -> fs::File {
-    let file = fs::File::open(path).unwrap();
+    let create = |_| fs::File::options().read(true).write(true).create_new(true).open(path);
+    let file = fs::File::open(path).or_else(create).unwrap();
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
     file
 }
@@ -550,4 +551,68 @@ pub fn plant(path: &str, owner: u32, mode: u32, number: i32) {
     fs::write(path, format!("{number}\n")).unwrap();
     std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// What a filter answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// The call fails with this errno.
+    Error(libc::c_int),
+    /// The process dies of SIGSYS.
+    Kill,
+}
+
+/// From now on, for this process and what it becomes: the kernel gives this answer to a call. With `lacking`, the number of
+/// an argument and some bits, only if that argument has none of these.
+#[cfg(target_os = "linux")]
+pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: Answer) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let jump = |test: u32, jt, jf, k| step(libc::BPF_JMP | test | libc::BPF_K, jt, jf, k);
+    let result = |result| step(libc::BPF_RET | libc::BPF_K, 0, 0, result);
+    let (argument, bits) = lacking.unwrap_or_default();
+    let low_word = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut program = [
+        load(0), // the number of the call: the first word of seccomp_data
+        jump(libc::BPF_JEQ, 0, 3, call as u32),
+        load(16 + 8 * argument + low_word),
+        jump(libc::BPF_JSET, 1, 0, bits as u32),
+        result(match answer {
+            Answer::Error(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+            Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        }),
+        result(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
+}
+
+/// A lock that nobody can be named for: its taker has died, and left it to a child.
+pub struct Inherited {
+    end: Pipe,
+}
+
+impl Inherited {
+    pub fn new(path: &str) -> Inherited {
+        let end = Pipe::new();
+        let taker = fork(|| {
+            let file = lock(path);
+            let child = fork(|| {
+                end.receive_within(-1);
+                0
+            });
+            std::mem::forget((file, child));
+            0
+        });
+        assert_eq!(taker.wait(), End::Exit(0));
+        Inherited { end }
+    }
+}
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        self.end.send(0);
+    }
 }
