@@ -143,7 +143,7 @@ impl TryFrom<i32> for Pid {
     }
 }
 
-/// For [`std::process::id`] and `Child::id`.
+/// For `std::process::id` and `Child::id`.
 impl TryFrom<u32> for Pid {
     type Error = InvalidPid;
 
