@@ -13,6 +13,8 @@
 #![doc = ""]
 #![doc = include_str!("../README.md")]
 #![no_std]
+// The reference marks what needs a feature, where a nightly rustdoc makes it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Only `sys` and `fd` lift this, each with one `allow` on its `mod` line.
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, unreachable_pub)]
