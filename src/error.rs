@@ -17,6 +17,9 @@ pub enum Error {
     /// we looked (without pidfds also if it was dead, and nobody had waited for it yet); `None` if the file names nobody
     /// (its holder has locked, but not stamped it yet), a process that is dead or that this PID namespace cannot see, or
     /// if somebody sits on a *shared* lock or has a lease on the file.
+    ///
+    /// Is `holder` this process itself? Then it has acquired the name twice, or `pidflock run` has started it under that
+    /// name: see [`PidLock::adopt`](crate::PidLock::adopt#under-pidflock-run).
     AlreadyLocked {
         /// The process that claims the lock.
         holder: Option<Pid>,
