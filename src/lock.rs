@@ -13,7 +13,7 @@ use crate::{
     contention::{self, Backoff},
     error::{Call, Errno, Error, found},
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
-    options::Options,
+    options::{Options, Wait},
     path::AsPath,
     pid::Pid,
     place::{Opened, Place},
@@ -288,30 +288,33 @@ impl PidLock {
     /// Closes this process's copy of a lock that another process owns, and releases the name if that was the last copy:
     /// for a process that outlives the owner, as the guard of `pidflock run` does.
     ///
-    /// Others that share the lock keep it. If nobody does, and nobody else has taken the name since, and the file still
-    /// names the process that this lock last wrote, the file is removed, or emptied: [`Options::remove_on_release`].
+    /// Others that share the lock keep it. If none does any more when this time is over, and nobody else has taken the name
+    /// since, and the file still names the process that this lock last wrote, the file is removed, or emptied:
+    /// [`Options::remove_on_release`].
     ///
     /// What looks simpler and is not: to remove the file through the copy. Another process may still share it, and then
     /// holds a file without a name. So the file is opened again, and locked by that.
     ///
     /// # Errors
-    /// [`Error::NotAPidFile`], [`Error::Replaced`]: the path leads to what is not the owner's any more, which stays as it is.
-    /// [`Error::Sys`] with the first call that failed. In any case, the copy is closed.
+    /// [`Error::NotAPidFile`]: the path leads to something else by now, which stays as it is. [`Error::Sys`] with the first
+    /// call that failed. In any case, the copy is closed.
     ///
     /// # Platform-specific behavior
-    /// Calls `close`, `openat`, `flock`, `fstat`, `fstatat`, `pread`, and `unlinkat` or `ftruncate`.
-    pub fn release_if_last(mut self) -> Result<(), Error> {
+    /// Calls `close`, `openat`, `flock`, `fstat`, `fstatat`, `pread`, `unlinkat` or `ftruncate`; beside others that have the
+    /// lock those of [`acquire`](PidLock::acquire).
+    pub fn release_if_last(mut self, wait: Wait) -> Result<(), Error> {
         self.file = None;
         let Some(file) = found(self.place.open_existing(sys::READ_WRITE))? else { return Ok(()) };
-        if !sys::try_lock(file.as_fd(), LockKind::Exclusive)? {
-            return Ok(()); // shared, or taken by the next holder
-        }
-        let left_behind =
-            self.place.verify(file.as_fd())?.id == self.id && claim::read(file.as_fd())? == Some(self.pid());
-        if left_behind {
-            self.clear_and_unlock(file.as_fd(), self.remove_on_release)
+        let file = file.as_fd();
+        // Whoever waits for the name asks with shared locks, and would otherwise have the file left behind.
+        let stat = match lock(&self.place, file, &mut Backoff::new(wait)?) {
+            Err(Error::AlreadyLocked { .. } | Error::Replaced) => return Ok(()), // shared, or the next holder's
+            result => result?,
+        };
+        if stat.id == self.id && claim::read(file)? == Some(self.pid()) {
+            self.clear_and_unlock(file, self.remove_on_release)
         } else {
-            sys::unlock(file.as_fd())
+            sys::unlock(file)
         }
     }
 

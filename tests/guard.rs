@@ -16,6 +16,7 @@ use std::{
     },
     path::Path,
     process::{self, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -260,6 +261,29 @@ fn a_command_that_ends_or_is_killed_leaves_no_file_and_the_name_is_free() {
     }
 }
 
+/// Those who wait for the name, or look who has it, have shared locks for an instant.
+#[test]
+fn a_guard_sees_through_those_who_look() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("pid");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    probe(path).unwrap();
+                }
+            });
+        }
+        for _ in 0..100 {
+            assert_eq!(says(run(&["-w"], path).arg("true")), (0, String::new()));
+            until(|| guards(path).is_empty());
+            assert!(!exists(path));
+        }
+        done.store(true, Relaxed);
+    });
+}
+
 #[test]
 fn a_path_that_is_relative_is_found_from_everywhere() {
     let scratch = Scratch::new();
@@ -281,7 +305,12 @@ fn with_the_standard_streams_closed_it_cleans_up_as_well() {
     for options in [&[][..], &["-o"]] {
         let path = scratch.path("pid");
         let mut command = run(options, path);
-        unsafe { command.pre_exec(|| Ok((0..3).for_each(|stream| assert_eq!(libc::close(stream), 0)))) };
+        unsafe {
+            command.pre_exec(|| {
+                (0..3).for_each(|stream| assert_eq!(libc::close(stream), 0));
+                Ok(())
+            })
+        };
         let running = Running::start(command.args(["sleep", "60"]));
         until(|| is(running.pid(), "sleep"));
         assert_eq!(guards(path).len(), 1);
@@ -309,6 +338,16 @@ fn what_command_leaves_behind_keeps_the_name_unless_only_command_is_to_have_it()
         assert_eq!(says(run(&["-t10"], path).arg("true")).0, 0);
         until(|| !exists(path));
     }
+}
+
+#[test]
+fn what_command_leaves_behind_for_a_moment_leaves_no_file() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let background = "sleep .3 </dev/null >/dev/null 2>&1 &";
+    assert_eq!(says(run(&[], path).args(["sh", "-c", background])), (0, String::new()));
+    assert!(is_locked(path));
+    until(|| !exists(path) && guards(path).is_empty());
 }
 
 /// Another has the name by now, and its file claims the process that the guard has guarded.

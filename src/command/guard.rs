@@ -5,7 +5,12 @@
 //! of what `run` was started with: no stream that somebody reads to its end, no terminal, no directory.
 
 use super::sys::{self, Disposition, Watched};
-use pidflock::{AsRawFd, Errno, PidLock};
+use core::time::Duration;
+use pidflock::{AsRawFd, Errno, PidLock, Wait};
+
+/// How long the guard waits for what COMMAND has left behind with the lock, to remove the file after all. Most that ends
+/// because COMMAND has ended does so sooner.
+const LEFT_BEHIND_WAIT: Wait = Wait::For(Duration::from_secs(1));
 
 /// Leaves a guard behind that shares this lock. When it returns, the guard is complete. If it fails, there is none, and
 /// the lock is released.
@@ -28,7 +33,7 @@ pub(crate) fn leave_behind(lock: PidLock) -> Result<PidLock, Errno> {
         sys::open_null();
         let forked = sys::beside(&mut || {
             command.wait();
-            let _nobody_to_tell = lock.take().map(PidLock::release_if_last);
+            let _nobody_to_tell = lock.take().map(|lock| lock.release_if_last(LEFT_BEHIND_WAIT));
             0
         });
         // How the process in between reports an error.
