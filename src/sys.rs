@@ -279,6 +279,11 @@ impl Stat {
         self.mode & c::S_IFMT as u32 == c::S_IFREG as u32
     }
 
+    /// Whether these are its permissions, and no other bits are set.
+    pub(crate) fn has_mode(self, mode: u16) -> bool {
+        self.mode & 0o7777 == mode.into()
+    }
+
     pub(crate) fn is_writable_by_all(self) -> bool {
         self.mode & c::S_IWOTH as u32 != 0
     }
@@ -364,6 +369,12 @@ pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<u
 pub(crate) fn truncate(fd: BorrowedFd<'_>, size: u8) -> Result<()> {
     // SAFETY: it takes two numbers.
     retry_on_eintr(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) }).map(drop)
+}
+
+/// fchmod(2).
+pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u16) -> Result<()> {
+    // SAFETY: it takes two numbers.
+    retry_on_eintr(Call::Fchmod, || unsafe { c::fchmod(fd.as_raw_fd(), mode.into()) }).map(drop)
 }
 
 /// fsync(2).

@@ -214,13 +214,15 @@ fn a_command_that_cannot_be_run_leaves_the_name_free_and_no_file() {
 }
 
 #[test]
-fn run_gives_a_new_file_the_mode_and_leaves_that_of_an_old_one() {
+fn run_gives_the_file_the_mode_and_by_default_leaves_that_of_an_old_one() {
     let scratch = Scratch::new();
     for (name, options, mode) in [
         ("a", &["-m", "600"][..], 0o600),
         ("b", &["-m0640"], 0o640),
         ("c", &[], 0o644),
-        ("c", &["-m", "600"], 0o644),
+        ("c", &["-m", "600"], 0o600),
+        ("c", &[], 0o600),
+        ("c", &["-m", "664"], 0o664), // the umask takes nothing away
         ("d", &["-m", "666", "-m", "600"], 0o600),
     ] {
         let path = scratch.path(name);

@@ -404,6 +404,7 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
         refused(&[Refusal(SYS_getpid, 0, 0)], &acquire(path)),
         refused(&[Refusal(SYS_pwrite64, 0, EDQUOT)], &acquire(path)),
         refused(&[Refusal(SYS_fsync, 0, EIO)], &acquire(path)),
+        refused(&[Refusal(SYS_fchmod, 0, EIO)], &|| PidLock::options().mode(0o622).acquire(path).map(drop)),
         refused(&[Refusal(SYS_ftruncate, 0, EPERM)], &acquire(long)),
         refused(&[Refusal(SYS_mkdirat, 0, EROFS)], &acquire(nested)),
         refused(&[Refusal(SYS_unlinkat, 0, EEXIST)], &release),
