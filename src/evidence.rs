@@ -399,7 +399,9 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
     let after = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
     let start = after.trim_ascii().split(|byte| *byte == b' ').nth(19).and_then(|text| pid::number(text, 10));
     let Some(start) = start else { return Ok(None) };
-    let booted = i64::try_from(sys::now(sys::WALL)?.saturating_sub(sys::now(sys::BOOT)?)).unwrap_or(i64::MAX);
+    // The clock on the wall may have left what a 32-bit system can tell.
+    let (Ok(now), Ok(up)) = (sys::now(sys::WALL), sys::now(sys::BOOT)) else { return Ok(None) };
+    let booted = i64::try_from(now.saturating_sub(up)).unwrap_or(i64::MAX);
     let started = booted.saturating_add(i64::try_from(start.saturating_mul(TICK)).unwrap_or(i64::MAX));
     let latest = stamped.saturating_add(ALLOWANCE);
     Ok(if latest < booted { None } else { Some(started <= latest) })
