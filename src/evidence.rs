@@ -9,12 +9,12 @@
 
 #[cfg(statx)]
 use crate::error::is_refused_call;
-use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
+use crate::{error::Error, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat};
 #[cfg(proc)]
 use crate::{
     error::{Errno, found},
     fd::{AsFd, AsRawFd, OwnedFd},
-    pid::{self, Pid},
+    pid,
     sys::{self, FileId},
 };
 #[cfg(proc)]
@@ -86,6 +86,33 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
         Ok(confirmed.is_some())
     })?;
     Ok(confirmed)
+}
+
+/// Calls `f` with each process that has the lock on this file now, as far as /proc shows their descriptors; with none where
+/// this /proc does not number processes as we do.
+#[cfg(proc)]
+pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
+    let proc = proc.as_fd();
+    if !numbers_as_we_do(proc)? {
+        return Ok(());
+    }
+    let target = Target::new(proc, file, stat)?;
+    each_entry(proc, &mut |name| {
+        if let Some(number) = Pid::from_digits(name.to_bytes()) {
+            if let Some(directory) = told(directory_of(proc, number))? {
+                if told(search_process(directory.as_fd(), &target))? == Some(Seen::Locked) {
+                    f(number);
+                }
+            }
+        }
+        Ok(false)
+    })
+}
+
+#[cfg(not(proc))]
+pub(crate) fn each_sharer(_: BorrowedFd<'_>, _: &Stat, _: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+    Ok(())
 }
 
 #[cfg(not(proc))]
@@ -191,12 +218,17 @@ fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Err
         let mut buffer = [0; INFO];
         return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
     }
-    // Without a pidfd: the same number as ours, if this /proc gives us the number that we have.
-    let Some(own) = Pid::new(sys::getpid()) else { return Ok(None) };
-    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(None) };
-    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(None) };
-    let numbers_as_we_do = sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id;
-    Ok(numbers_as_we_do.then_some(process.pid()))
+    // Without a pidfd: the same number as ours.
+    Ok(numbers_as_we_do(proc)?.then_some(process.pid()))
+}
+
+/// Whether this /proc gives us the number that we have.
+#[cfg(proc)]
+fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Error> {
+    let Some(own) = Pid::new(sys::getpid()) else { return Ok(false) };
+    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(false) };
+    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(false) };
+    Ok(sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id)
 }
 
 /// What this /proc says of a descriptor of ours; nothing if it does not know us.

@@ -2,7 +2,9 @@
 
 mod support;
 
-use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal, wait_released};
+use pidflock::{
+    Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, sharers, signal, wait_released,
+};
 use std::{
     ffi::CString,
     fs,
@@ -782,4 +784,22 @@ fn a_process_with_only_a_record_lock_is_not_signalled() {
     fs::write(path, format!("{}\n", named.child.pid)).unwrap();
     assert_eq!(signal(path, Signal::HUP), Ok(pid(holder.child.pid)));
     assert_eq!((named.received(), holder.received()), (0, 1));
+}
+
+#[test]
+fn the_processes_that_share_a_lock_are_counted_beyond_the_buffer() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    assert_eq!(sharers(path, &mut []), Ok(0));
+    let lock = PidLock::acquire(path).unwrap();
+    let child = Target::new(0, || fs::File::open(path).unwrap()); // has a copy of the lock
+    let own = Some(lock.pid());
+    let mut buffer = [None; 3];
+    assert_eq!(sharers(path, &mut buffer), Ok(2));
+    let mut expected = [own, Some(pid(child.child.pid))];
+    expected.sort();
+    assert_eq!(buffer, [expected[0], expected[1], None]);
+    let mut buffer = [None];
+    assert_eq!((sharers(path, &mut buffer), buffer), (Ok(2), [expected[0]]));
+    assert_eq!(sharers(scratch.path(".").trim_end_matches("/."), &mut buffer), Err(Error::NotAPidFile));
 }
