@@ -14,7 +14,7 @@ use crate::{error::Error, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat}
 use crate::{
     error::{Errno, found},
     fd::{AsFd, AsRawFd, OwnedFd},
-    pid,
+    path, pid,
     sys::{self, FileId},
 };
 #[cfg(proc)]
@@ -51,14 +51,17 @@ impl Evidence {
         if seen == Some(Seen::Locked) {
             return Ok(Evidence { has_lock: Some(true), users });
         }
-        let has_lock = match taker_of(proc, &target)? {
+        let has_lock = match taker_of(proc, &target, number)? {
             // It may have closed its own descriptor. Or it has only the number of the one that took the lock.
-            Some(taker) if taker == number => started_before(proc, number, sys::modified(file)?)?,
+            Taker::Itself { on_this_file: true } => started_before(proc, number, sys::modified(file)?)?,
+            Taker::Itself { on_this_file: false } => None,
             _ if seen == Some(Seen::Nothing) => Some(false),
-            // After a `restamp` another took it, the launcher, which may have ended.
-            Some(taker) => is_alive(proc, taker, number == process.pid())?.then_some(false),
-            // Denied. Or open, without a word of a lock: its file system may keep its own.
-            None => None,
+            // Open without a lock, where the kernel shows that there is one.
+            Taker::Another(_) if seen == Some(Seen::Open) => Some(false),
+            // Denied. After a `restamp` another took it, the launcher, which may have ended.
+            Taker::Another(Some(taker)) => is_alive(proc, taker, number == process.pid())?.then_some(false),
+            // Denied. Or open without a lock, where the file system keeps its locks to itself.
+            Taker::Another(None) | Taker::Unknown => None,
         };
         Ok(Evidence { has_lock, users })
     }
@@ -190,7 +193,7 @@ impl Name {
     }
 
     fn get(&self) -> &CStr {
-        sys::c_str(&self.bytes)
+        path::c_str(&self.bytes)
     }
 }
 
@@ -263,29 +266,44 @@ fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Error> {
     Ok(real.zip(saved).map(|(real, saved)| [real, saved]))
 }
 
-/// The file that was locked.
+/// The file that was locked, by its numbers.
 #[cfg(proc)]
 struct Target {
-    /// As stat(2) has it.
+    /// As stat(2) has them.
     id: FileId,
-    /// As the kernel has it, if it says so.
-    inode: Option<u64>,
+    /// As the kernel has them, and prints them for a lock; none before Linux 5.14.
+    kernel_id: Option<FileId>,
 }
 
 #[cfg(proc)]
 impl Target {
     fn new(proc: BorrowedFd<'_>, file: BorrowedFd<'_>, stat: &Stat) -> Result<Target, Error> {
         let mut buffer = [0; INFO];
-        Ok(Target { id: stat.id, inode: inode_of(own_info(proc, file, &mut buffer)?) })
+        let info = own_info(proc, file, &mut buffer)?;
+        let (inode, mount, mut kernel_id) = (inode_of(info), field(info, b"mnt_id:"), None);
+        if let (Some(inode), Some(mount)) = (inode, mount) {
+            // A line of proc_pid_mountinfo(5) begins with the mount, its parent, and the device: `27 1 254:0 ...`.
+            each_line(proc, c"thread-self/mountinfo", &mut |line| {
+                let mut words = line.split(|byte| matches!(byte, b' ' | b':'));
+                let found = words.next() == Some(mount);
+                if found {
+                    let mut numbers = words.skip(1).map(|word| pid::number(word, 10));
+                    let device = numbers.next().flatten().zip(numbers.next().flatten());
+                    kernel_id = device.map(|(major, minor)| FileId::new(major, minor, inode));
+                }
+                Ok(found)
+            })?;
+        }
+        Ok(Target { id: stat.id, kernel_id })
     }
 
-    /// Whether the kernel's numbers are those of the file: none if they do not settle it. Their device may be another than
-    /// that of stat(2), as on btrfs and overlayfs.
-    fn is(&self, id: FileId) -> Option<bool> {
-        if id == self.id {
-            return Some(true);
+    /// Whether a lock is on this file; none if its numbers do not settle that. (On btrfs and overlayfs the kernel prints the
+    /// same ones for several files.)
+    fn is(&self, lock: FileId) -> Option<bool> {
+        if self.kernel_id.is_some_and(|id| lock != id) {
+            return Some(false);
         }
-        self.inode.filter(|inode| *inode != id.inode).map(|_| false)
+        if lock == self.id { Some(true) } else { None }
     }
 }
 
@@ -330,7 +348,7 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
         let lock = text.split(|byte| *byte == b'\n').find_map(Lock::parse);
         let is_target = match &lock {
             Some(lock) => target.is(lock.id),
-            None => inode_of(text).zip(target.inode).filter(|(its, ours)| its != ours).map(|_| false),
+            None => inode_of(text).zip(target.kernel_id).filter(|(its, ours)| *its != ours.inode).map(|_| false),
         };
         let is_target = match is_target {
             Some(is_target) => is_target,
@@ -382,16 +400,34 @@ impl Lock {
     }
 }
 
-/// The process that took the lock on the file, by /proc/locks; none if it does not say.
+/// The process that took the lock on a file.
 #[cfg(proc)]
-fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error> {
-    let mut taker = None;
+enum Taker {
+    /// The process in question; or one that had its number. The lock may be on another file of the same numbers.
+    Itself {
+        on_this_file: bool,
+    },
+    /// Another; none if this /proc has no number for it.
+    Another(Option<Pid>),
+    Unknown,
+}
+
+/// By /proc/locks. Of several locks with the numbers of the file, it is that of another.
+#[cfg(proc)]
+fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Error> {
+    let mut taker = Taker::Unknown;
     each_lock(proc, &mut |lock| {
-        let is_target = target.is(lock.id) == Some(true);
-        if is_target {
-            taker = lock.taker;
+        let on_this_file = match target.is(lock.id) {
+            Some(true) => true,
+            None if target.kernel_id.is_some() => false,
+            _ => return Ok(false),
+        };
+        if lock.taker != Some(number) {
+            taker = Taker::Another(lock.taker);
+        } else if on_this_file || matches!(taker, Taker::Unknown) {
+            taker = Taker::Itself { on_this_file };
         }
-        Ok(is_target)
+        Ok(on_this_file)
     })?;
     Ok(taker)
 }
@@ -399,20 +435,7 @@ fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error>
 /// Calls `f` with each lock of /proc/locks, until it returns true.
 #[cfg(proc)]
 fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error>) -> Result<(), Error> {
-    let Some(locks) = told(sys::openat(proc, c"locks", sys::READ, 0))? else { return Ok(()) };
-    let mut buffer = [0; 4096];
-    let mut offset = 0;
-    loop {
-        let text = sys::read_at(locks.as_fd(), &mut buffer, offset)?;
-        let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
-        for lock in text.split(|byte| *byte == b'\n').filter_map(Lock::parse) {
-            if f(lock)? {
-                return Ok(());
-            }
-        }
-        // A line that was cut is read again.
-        offset += i32::try_from(end).unwrap_or(i32::MAX) + 1;
-    }
+    each_line(proc, c"locks", &mut |line| Lock::parse(line).map_or(Ok(false), &mut *f))
 }
 
 /// Whether a process started before the file was stamped: one that started later has got the number of another. None if
@@ -424,7 +447,7 @@ fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error
 fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Error> {
     /// In nanoseconds. The unit of times in /proc is the same on all processors.
     const TICK: u64 = 10_000_000;
-    const ALLOWANCE: i64 = 10_000_000_000;
+    const ALLOWANCE: i64 = 2_000_000_000;
     let mut buffer = [0; INFO];
     let text = read(proc, Name::of(number.as_u32(), "", "/stat").get(), &mut buffer)?;
     // The name of the program, in parentheses, may hold blanks. The start is the 22nd field, the 20th after that.
@@ -437,6 +460,41 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
     let started = booted.saturating_add(i64::try_from(start.saturating_mul(TICK)).unwrap_or(i64::MAX));
     let latest = stamped.saturating_add(ALLOWANCE);
     Ok(if latest < booted { None } else { Some(started <= latest) })
+}
+
+/// Calls `f` with each line of a file in /proc, until it returns true, or up to a line that is longer than the buffer.
+#[cfg(proc)]
+fn each_line(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    f: &mut dyn FnMut(&[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let Some(file) = told(sys::openat(directory, name, sys::READ, 0))? else { return Ok(()) };
+    let mut buffer = [0; 4096];
+    // The beginning of a line is kept, since to read it again the kernel would begin with the first line.
+    let (mut offset, mut kept) = (0, 0);
+    loop {
+        let read = sys::read_at(file.as_fd(), buffer.get_mut(kept..).unwrap_or_default(), offset)?.len();
+        if read == 0 {
+            return Ok(());
+        }
+        offset += i32::try_from(read).unwrap_or(0);
+        let filled = kept + read;
+        let mut rest = buffer.get(..filled).unwrap_or_default();
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            if f(rest.get(..end).unwrap_or_default())? {
+                return Ok(());
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        kept = rest.len();
+        for to in 0..kept {
+            let byte = buffer.get(filled - kept + to).copied().unwrap_or_default();
+            if let Some(to) = buffer.get_mut(to) {
+                *to = byte;
+            }
+        }
+    }
 }
 
 /// Calls `f` with the name of each entry of a directory, until it returns true.

@@ -300,25 +300,38 @@ impl Holder {
 
     /// Sends it a signal, or nobody. Signal 0 only checks.
     ///
-    /// A recycled PID or a planted file must not cost another process its life. So, immediately before: the file is
-    /// still locked, still claims this process (if it did), and is still the one at the path; it is not world-writable; its owner is
-    /// root, or the user we are, or owns the process, since *a PID file may direct a signal only at a process that its
-    /// owner could have signalled*; and, where /proc tells, the process has that very lock. The signal goes through a
-    /// pidfd, which stays with the process when its number is given to another.
+    /// A recycled PID or a planted file must not cost another process its life. So the kernel must say that this process
+    /// has this very lock; the claim alone never directs a signal. Immediately before the signal:
+    ///
+    /// 1. The file is locked, claims this process (if it did when it was found), is the one at the path, has one link, and not everybody can write it.
+    /// 2. The process has the file open with an exclusive lock, by `/proc/PID/fdinfo` of all its threads. If these are
+    ///    denied, /proc/locks must name it as the process that took the lock, and it must be older than the stamp. The same
+    ///    counts for a process that has closed its own descriptor. `PID` is the number that /proc has for the process,
+    ///    which may be mounted for another PID namespace.
+    /// 3. The owner of the file is root, or this process's effective user, or the real or saved user of the process: *a PID
+    ///    file may direct a signal only at a process that its owner could have signalled*. A user without an ID in this user
+    ///    namespace is none of them.
+    /// 4. If the kernel says nothing, since there is no /proc or the file system keeps its locks to itself, the claim is
+    ///    believed only if nobody but root or this process's user can have written it: one of them owns the file, and
+    ///    neither its group nor others may write it.
+    /// 5. The file is still locked, still claims this process, and is still the one at the path.
+    ///
+    /// The signal goes through a pidfd, which stays with the process when its number is given to another. No step waits for
+    /// another file system.
     ///
     /// # Errors
     /// - [`Error::NotLocked`]: it has let go, or has died.
     /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of a process that cannot be named.
     /// - [`Error::Replaced`]: the path leads to another file.
     /// - [`Error::NotAPidFile`]: the file has a second hard link, and perhaps in another's directory.
-    /// - [`Error::Untrusted`]: see above.
+    /// - [`Error::Untrusted`]: 1, 3 or 4 does not hold.
     /// - [`Error::Sys`]: most often `NotPermitted` from `kill`: you may not signal the process.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`, and in /proc `openat`,
-    /// `getdents64` and `close`. Without pidfds (before Linux 5.3, other systems, or forbidden by seccomp) it is `kill`,
-    /// right after the checks. Without /proc, or where it hides the process from us, the last check is left out, and a
-    /// file that is neither root's nor ours is not trusted.
+    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`; in /proc `openat`,
+    /// `getdents64`, `pread`, `fstat`, `statx`, `clock_gettime` and `close`. Without pidfds (before Linux 5.3, other systems,
+    /// or forbidden by seccomp) it is `kill`, right after the checks. Systems other than Linux have no such /proc: there 4
+    /// decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5), kill(2).
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let file = self.file.as_fd();
         self.signal_on(sys::fstat(file).and_then(|stat| Evidence::find(&self.process, file, &stat)), signal)
@@ -327,7 +340,7 @@ impl Holder {
     fn signal_on(&self, evidence: Result<Evidence, Error>, signal: Signal) -> Result<(), Error> {
         let checked = evidence.and_then(|evidence| self.check(evidence));
         if self.process.has_ended() {
-            return Err(Error::NotLocked); // of the dead, /proc tells nothing
+            return Err(Error::NotLocked); // /proc says nothing of the dead
         }
         let sent = match checked {
             // If the kernel refuses you any signal to it, that is the reason, and not the file.
@@ -340,7 +353,11 @@ impl Holder {
         }
     }
 
-    /// Waits until it has let go, by releasing or by dying.
+    /// Waits until it has let go, by releasing or by dying. A child that it leaves behind, or any other process that shares
+    /// the open file, keeps the lock for as long as it has the descriptor.
+    ///
+    /// A successor on the same file is told by another PID, or, if that is the same as in containers, by a later stamp
+    /// after the holder's death.
     ///
     /// # Errors
     /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.

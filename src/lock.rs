@@ -101,9 +101,10 @@ impl PidLock {
     ///   `ReadOnlyFilesystem`, `StorageFull` or `QuotaExceeded` (the stamp does not fit), `FileTooLarge` (`RLIMIT_FSIZE`),
     ///   `TooManyOpenFiles` (no descriptor is free), `NoLock` (a file system without locks).
     ///
-    /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay, and
-    /// an empty file where the kernel refuses every lock or gives a file two identities; a file left behind by a dead
-    /// holder may be gone.
+    /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay; an
+    /// empty file with [`remove_on_release(false)`](Options::remove_on_release), since another may be waiting for it; and an
+    /// empty file where the kernel refuses every lock or gives a file two identities. A file left behind by a dead holder
+    /// may be gone.
     ///
     /// # Platform-specific behavior
     /// - On the way that goes well, calls `openat`, `mkdirat` for missing parents, `fcntl` to move a descriptor above 2,
@@ -206,12 +207,19 @@ impl PidLock {
 
     /// Makes this process the owner and writes its PID into the file. For a child, after `fork`.
     ///
+    /// The owner may call it again and again, and each time touches the file (its mtime). Supervisors that watch the file,
+    /// as finit does, take that for "ready again" after a SIGHUP.
+    ///
     /// Before an `exec`, [`hand_over`](PidLock::hand_over) must follow, since the descriptor is close-on-exec: a process
     /// that the file names, but that does not have the lock, cannot be signalled through the file.
     ///
-    /// The parent's copy, from then on, only closes, whichever way it goes. The parent must not release *while* the
-    /// child restamps: the two share one lock, which therefore cannot keep them apart. Let the parent
-    /// [`disown`](PidLock::disown).
+    /// The parent's copy, from then on, only closes, whichever way it goes: it looks at the claim, and asks for the lock,
+    /// before it touches anything. Two cases escape it, so let the parent [`disown`](PidLock::disown):
+    ///
+    /// - It must not release *while* the child restamps: the two share one lock, which cannot keep them apart.
+    /// - If both have the same PID, each in a PID namespace of its own, the claim cannot keep them apart.
+    ///
+    /// A process that only *touches* the file, as an init system may ask for after a reload, calls this as well.
     ///
     /// # Errors
     /// - [`Error::Replaced`]: the path no longer names the locked file; the parent may have released it.
@@ -223,14 +231,18 @@ impl PidLock {
     ///
     /// # Platform-specific behavior
     /// Calls `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` and `fsync`; beside a holder those of
-    /// [`acquire`](PidLock::acquire). Source: fork(2), flock(2).
+    /// [`acquire`](PidLock::acquire). Never asks for a shared lock, which would undo that of a process that shares the open
+    /// file. Source: fork(2), flock(2).
     pub fn restamp(&self) -> Result<(), Error> {
         let stat = lock_again(&self.place, self.as_fd())?;
         self.stamp(stat.size)
     }
 
-    /// Whether the path still leads to the locked file. If not, somebody has removed or replaced it without taking the
-    /// lock, and another process may own the name by now.
+    /// Whether the name, in the directory that was opened at the beginning, still leads to the locked file. If not, somebody
+    /// has removed or replaced it without taking the lock, and another process may own the name by now.
+    ///
+    /// It does not see that the *directory* was renamed, or that another was mounted over it. Then another process can own
+    /// the same path.
     ///
     /// ```
     /// use pidflock::PidLock;
@@ -256,16 +268,20 @@ impl PidLock {
 
     /// Lets go of the name: removes the file (or empties it: [`Options::remove_on_release`]), unlocks it, closes it.
     ///
-    /// Does only what is this process's own to do. In a forked child, or once a child has taken over with `restamp`, it
-    /// closes and nothing else. If the path leads to another file, that file stays as it is. If the file cannot be
-    /// removed (privileges dropped, read-only file system), it is emptied, and the lock is let go all the same.
+    /// Does only what is this process's own to do. In a forked child, once a child has taken over with `restamp`, or if
+    /// another process has the lock by now, it closes and nothing else. If the path leads to another file, that file stays
+    /// as it is. If the file cannot be removed (privileges dropped, read-only file system), it is emptied, and the lock is
+    /// let go all the same.
+    ///
+    /// A child of a worker can get the number of the dead holder, and shares its lock. It passes for the holder, so workers
+    /// [`disown`](PidLock::disown) their copy.
     ///
     /// # Errors
     /// [`Error::Sys`] with the first call that failed. Whatever it is, the descriptor of this process is closed: there
     /// is nothing to do again.
     ///
     /// # Platform-specific behavior
-    /// Calls `getpid`, `pread`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
+    /// Calls `getpid`, `pread`, `flock`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
     pub fn release(mut self) -> Result<(), Error> {
         self.release_if_ours()
     }

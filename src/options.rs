@@ -81,7 +81,8 @@ impl Options {
     }
 
     /// Whether a release removes the file (the default) or leaves it behind, empty: for a directory that the daemon
-    /// may not write, and beside programs that lock the file without comparing it with the path, as flock(1) does.
+    /// may not write, and beside programs that lock the file without comparing it with the path, as flock(1) does. Then a
+    /// failed acquire leaves it behind, too, also if it has created it.
     pub const fn remove_on_release(self, remove: bool) -> Options {
         Options { remove_on_release: remove, ..self }
     }

@@ -144,7 +144,7 @@ impl TryFrom<i32> for Pid {
     }
 }
 
-/// For [`std::process::id`] and `Child::id`.
+/// For the numbers of `std::process::id` and `Child::id`.
 impl TryFrom<u32> for Pid {
     type Error = InvalidPid;
 

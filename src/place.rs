@@ -40,7 +40,7 @@ impl Place {
     }
 
     fn name(&self) -> &CStr {
-        sys::c_str(&self.name)
+        path::c_str(&self.name)
     }
 
     /// Step 3: the file; `Replaced` if it was there and is gone.

@@ -123,15 +123,6 @@ unsafe fn ret_owned_fd(returned: c_int) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(returned) }
 }
 
-/// The bytes before the first NUL; nothing if there is none.
-pub(crate) fn c_str(bytes: &[u8]) -> &CStr {
-    match bytes {
-        // SAFETY: the last byte is a NUL, so there is a first one within.
-        [.., 0] => unsafe { CStr::from_ptr(bytes.as_ptr().cast()) },
-        _ => c"",
-    }
-}
-
 /// openat(2), close-on-exec. `mode` is used with `CREATE`, and the umask takes away from it.
 pub(crate) fn openat(directory: BorrowedFd<'_>, name: &CStr, flags: c_int, mode: u16) -> Result<OwnedFd> {
     let (directory, flags) = (directory.as_raw_fd(), flags | c::O_CLOEXEC);

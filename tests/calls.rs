@@ -202,7 +202,7 @@ fn a_holder_that_dies_just_before_the_signal_has_let_go() {
     let path = scratch.path("pid");
     let lock = PidLock::acquire(path).unwrap();
     let says = |errno| Err(Error::Sys { call: Call::PidfdSendSignal, errno: Errno::from_raw(errno) });
-    // What may be a filter's refusal is left to kill, which allows it here.
+    // With EPERM a filter may have spoken, and kill decides.
     for (errno, expected) in
         [(libc::ESRCH, Err(Error::NotLocked)), (libc::EPERM, Ok(())), (libc::EINVAL, says(libc::EINVAL))]
     {

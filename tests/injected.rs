@@ -474,3 +474,36 @@ fn a_holder_is_signalled_although_proc_denies_any_one_look() {
         }
     }
 }
+
+/// Between the look at the evidence and the signal the file may become another's.
+#[test]
+fn a_holder_whose_file_is_replaced_while_proc_is_read_is_not_signalled() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("x.pid");
+    for (change, refused) in [("moved", Error::Replaced), ("emptied", Error::NotLocked), ("claimed", Error::NotLocked)]
+    {
+        let _ = fs::remove_file(path);
+        let lock = PidLock::acquire(path).unwrap();
+        let asker = || {
+            mark(trace::BEGIN);
+            assert_eq!(pidflock::signal(path, Signal::CHECK), Err(refused), "{change}");
+        };
+        let mut changed = false;
+        let traced = trace::follow(asker, |_, stop| match stop {
+            Stop::Entry(call) if !changed && call.number == libc::SYS_getdents64 => {
+                match change {
+                    "moved" => {
+                        fs::rename(path, scratch.path("moved")).unwrap();
+                        fs::write(path, "1\n").unwrap();
+                    }
+                    "emptied" => fs::write(path, "").unwrap(),
+                    _ => fs::write(path, "1\n").unwrap(),
+                }
+                changed = true;
+            }
+            _ => {}
+        });
+        assert_eq!(traced, changed);
+        drop(lock);
+    }
+}
