@@ -42,7 +42,10 @@ impl Evidence {
         let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
         let proc = proc.as_fd();
         let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
-        let target = Target::new(proc, file, stat)?;
+        let mut target = Target::new(proc, file, stat)?;
+        if process.pid().get() == sys::getpid() {
+            target.look = u64::try_from(file.as_raw_fd()).ok();
+        }
         let (seen, users) = match told(directory_of(proc, number))? {
             // Open, it stays with the process when its number is given to another.
             Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
@@ -273,6 +276,8 @@ struct Target {
     id: FileId,
     /// As the kernel has them, and prints them for a lock; none before Linux 5.14.
     kernel_id: Option<FileId>,
+    /// The descriptor through which we look, where the process is this one: it says nothing of a lock.
+    look: Option<u64>,
 }
 
 #[cfg(proc)]
@@ -294,7 +299,7 @@ impl Target {
                 Ok(found)
             })?;
         }
-        Ok(Target { id: stat.id, kernel_id })
+        Ok(Target { id: stat.id, kernel_id, look: None })
     }
 
     /// Whether a lock is on this file; none if its numbers do not settle that. (On btrfs and overlayfs the kernel prints the
@@ -342,6 +347,9 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
     let files = sys::openat(thread, c"fd", sys::DIRECTORY, 0)?;
     let mut best = Seen::Nothing;
     each_entry(infos.as_fd(), &mut |name| {
+        if target.look.is_some() && target.look == pid::number(name.to_bytes(), 10) {
+            return Ok(false);
+        }
         let mut buffer = [0; INFO];
         // The entries `.` and `..` cannot be read.
         let text = read(infos.as_fd(), name, &mut buffer).unwrap_or_default();

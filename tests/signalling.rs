@@ -258,6 +258,13 @@ fn a_holder_in_another_namespace_is_not_named_by_a_number_that_is_a_strangers_he
     let Ok(State::Held { holder: Some(number) }) = probe(path) else { panic!("{:?}", probe(path)) };
     assert_ne!(number, Pid::INIT);
     assert_eq!(signal(path, Signal::CHECK), Ok(number));
+    // In a second one the number is that of the process that looks, which has the file open, too.
+    let second = container(|| {
+        assert_eq!(probe(path), Ok(State::Held { holder: None }));
+        assert_all_refused(path, NAMELESS);
+        0
+    });
+    assert_eq!(second.wait(), End::Exit(0));
     end.send(0);
     assert_eq!(jail.wait(), End::Exit(0));
 }
