@@ -36,7 +36,7 @@ const TARGETS: &[Target] = &[
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(pidfd, statx, clone, o_path, proc, large_file_calls)");
+    println!("cargo::rustc-check-cfg=cfg(pidfd, statx, clone, o_path, proc, large_file_calls, wide_stat)");
     // For the builder to set, in RUSTFLAGS: makes no call that is newer than Linux 4.10, since a filter may kill for one.
     println!("cargo::rustc-check-cfg=cfg(pidflock_no_pidfd)");
     for target in TARGETS {
@@ -70,6 +70,10 @@ fn main() {
     // On 32-bit glibc the plain names are the small-file calls, which refuse large files and inode numbers.
     if os == "linux" && cargo("CARGO_CFG_TARGET_ENV") == "gnu" && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
         println!("cargo::rustc-cfg=large_file_calls");
+        // And its times end in 2038: a file that is newer cannot be looked at.
+        if newer_calls {
+            println!("cargo::rustc-cfg=wide_stat");
+        }
     }
     // MIPS kept the numbering of IRIX.
     let mips = cargo("CARGO_CFG_TARGET_ARCH").starts_with("mips");

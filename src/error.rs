@@ -185,7 +185,7 @@ macro_rules! calls {
 
 #[rustfmt::skip]
 calls! {
-    ClockGettime "clock_gettime", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
+    ClockGettime "clock_gettime", Fchmod "fchmod", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
     Fsync "fsync", Ftruncate "ftruncate", Getdents64 "getdents64", Getpid "getpid", Kill "kill", Mkdirat "mkdirat",
     Openat "openat", PidfdOpen "pidfd_open", PidfdSendSignal "pidfd_send_signal", Ppoll "ppoll", Pread "pread",
     Pwrite "pwrite", Unlinkat "unlinkat",

@@ -9,13 +9,12 @@
 
 #[cfg(statx)]
 use crate::error::is_refused_call;
-use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
+use crate::{error::Error, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat};
 #[cfg(proc)]
 use crate::{
     error::{Errno, found},
     fd::{AsFd, AsRawFd, OwnedFd},
-    path,
-    pid::{self, Pid},
+    path, pid,
     sys::{self, FileId},
 };
 #[cfg(proc)]
@@ -43,7 +42,10 @@ impl Evidence {
         let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
         let proc = proc.as_fd();
         let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
-        let target = Target::new(proc, file, stat)?;
+        let mut target = Target::new(proc, file, stat)?;
+        if process.pid().get() == sys::getpid() {
+            target.look = u64::try_from(file.as_raw_fd()).ok();
+        }
         let (seen, users) = match told(directory_of(proc, number))? {
             // Open, it stays with the process when its number is given to another.
             Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
@@ -90,6 +92,33 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
         Ok(confirmed.is_some())
     })?;
     Ok(confirmed)
+}
+
+/// Calls `f` with each process that has the lock on this file now, as far as /proc shows their descriptors; with none where
+/// this /proc does not number processes as we do.
+#[cfg(proc)]
+pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
+    let proc = proc.as_fd();
+    if !numbers_as_we_do(proc)? {
+        return Ok(());
+    }
+    let target = Target::new(proc, file, stat)?;
+    each_entry(proc, &mut |name| {
+        if let Some(number) = Pid::from_digits(name.to_bytes()) {
+            if let Some(directory) = told(directory_of(proc, number))? {
+                if told(search_process(directory.as_fd(), &target))? == Some(Seen::Locked) {
+                    f(number);
+                }
+            }
+        }
+        Ok(false)
+    })
+}
+
+#[cfg(not(proc))]
+pub(crate) fn each_sharer(_: BorrowedFd<'_>, _: &Stat, _: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+    Ok(())
 }
 
 #[cfg(not(proc))]
@@ -195,12 +224,17 @@ fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Err
         let mut buffer = [0; INFO];
         return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
     }
-    // Without a pidfd: the same number as ours, if this /proc gives us the number that we have.
-    let Some(own) = Pid::new(sys::getpid()) else { return Ok(None) };
-    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(None) };
-    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(None) };
-    let numbers_as_we_do = sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id;
-    Ok(numbers_as_we_do.then_some(process.pid()))
+    // Without a pidfd: the same number as ours.
+    Ok(numbers_as_we_do(proc)?.then_some(process.pid()))
+}
+
+/// Whether this /proc gives us the number that we have.
+#[cfg(proc)]
+fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Error> {
+    let Some(own) = Pid::new(sys::getpid()) else { return Ok(false) };
+    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(false) };
+    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(false) };
+    Ok(sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id)
 }
 
 /// What this /proc says of a descriptor of ours; nothing if it does not know us.
@@ -242,6 +276,8 @@ struct Target {
     id: FileId,
     /// As the kernel has them, and prints them for a lock; none before Linux 5.14.
     kernel_id: Option<FileId>,
+    /// The descriptor through which we look, where the process is this one: it says nothing of a lock.
+    look: Option<u64>,
 }
 
 #[cfg(proc)]
@@ -263,7 +299,7 @@ impl Target {
                 Ok(found)
             })?;
         }
-        Ok(Target { id: stat.id, kernel_id })
+        Ok(Target { id: stat.id, kernel_id, look: None })
     }
 
     /// Whether a lock is on this file; none if its numbers do not settle that. (On btrfs and overlayfs the kernel prints the
@@ -311,6 +347,9 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
     let files = sys::openat(thread, c"fd", sys::DIRECTORY, 0)?;
     let mut best = Seen::Nothing;
     each_entry(infos.as_fd(), &mut |name| {
+        if target.look.is_some() && target.look == pid::number(name.to_bytes(), 10) {
+            return Ok(false);
+        }
         let mut buffer = [0; INFO];
         // The entries `.` and `..` cannot be read.
         let text = read(infos.as_fd(), name, &mut buffer).unwrap_or_default();
@@ -423,7 +462,9 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
     let after = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
     let start = after.trim_ascii().split(|byte| *byte == b' ').nth(19).and_then(|text| pid::number(text, 10));
     let Some(start) = start else { return Ok(None) };
-    let booted = i64::try_from(sys::now(sys::WALL)?.saturating_sub(sys::now(sys::BOOT)?)).unwrap_or(i64::MAX);
+    // The clock on the wall may have left what a 32-bit system can tell.
+    let (Ok(now), Ok(up)) = (sys::now(sys::WALL), sys::now(sys::BOOT)) else { return Ok(None) };
+    let booted = i64::try_from(now.saturating_sub(up)).unwrap_or(i64::MAX);
     let started = booted.saturating_add(i64::try_from(start.saturating_mul(TICK)).unwrap_or(i64::MAX));
     let latest = stamped.saturating_add(ALLOWANCE);
     Ok(if latest < booted { None } else { Some(started <= latest) })

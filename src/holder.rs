@@ -138,6 +138,48 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
     }
 }
 
+/// The processes that have the lock of the file at `path`, as far as /proc shows them: a holder and its children, which share
+/// it, or the children that a dead holder has left behind. They need not be where [`probe`] names nobody.
+///
+/// Fills the buffer from its beginning, and returns how many they are, which may be more than it takes. To know which
+/// processes keep a name, and to tell a person: nothing here signals them. Looks at the descriptors of all processes, which
+/// takes milliseconds, and sees those of other users only with CAP_SYS_PTRACE.
+///
+/// ```
+/// use pidflock::{PidLock, sharers};
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-sharers-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+///
+/// let lock = PidLock::acquire(path)?;
+/// let mut buffer = [None; 8];
+/// if sharers(path, &mut buffer)? == 1 {
+///     assert_eq!(buffer[0], Some(lock.pid()));
+/// }
+/// # Ok::<(), pidflock::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`read_pid_from`]; [`Error::Sys`] if a call on /proc fails, but for what it denies.
+///
+/// # Platform-specific behavior
+/// Calls `openat`, `fcntl`, `fstat`, `close`, and in /proc `getdents64` and `pread`. Where there is no /proc, finds none.
+pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, Error> {
+    let (mut room, mut count) = (buffer.iter_mut(), 0);
+    let Some(place) = found(Place::open(path.bytes(), false))? else { return Ok(0) };
+    let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(0) };
+    let stat = sys::fstat(file.as_fd())?;
+    if !stat.is_regular() {
+        return Err(Error::NotAPidFile);
+    }
+    evidence::each_sharer(file.as_fd(), &stat, &mut |pid| {
+        count += 1;
+        if let Some(slot) = room.next() {
+            *slot = Some(pid);
+        }
+    })?;
+    Ok(count)
+}
+
 /// Waits until nobody holds the name: the file is free, or gone.
 ///
 /// What is said of sleeping at [`Wait`] holds here, too. A successor that takes the name at once is waited for as well;

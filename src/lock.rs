@@ -108,7 +108,8 @@ impl PidLock {
     ///
     /// # Platform-specific behavior
     /// - On the way that goes well, calls `openat`, `mkdirat` for missing parents, `fcntl` to move a descriptor above 2,
-    ///   `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` where there was a longer text, and `fsync`.
+    ///   `flock`, `fstat`, `fstatat`, `fchmod` where a mode was asked for, `getpid`, `pwrite`, `ftruncate` where there was a
+    ///   longer text, and `fsync`.
     /// - Beside a holder, `pread`, `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and `nanosleep`.
     /// - To undo, `unlinkat` or `ftruncate`. And everywhere `close`.
     ///
@@ -199,7 +200,8 @@ impl PidLock {
             sync: options.sync,
             remove_on_release: options.remove_on_release,
         };
-        let Err(error) = lock.stamp(stat.size) else { return Ok(lock) };
+        let stamped = set_mode(lock.as_fd(), &stat, options.mode).and_then(|()| lock.stamp(stat.size));
+        let Err(error) = stamped else { return Ok(lock) };
         if undo != Undo::Nothing {
             let _the_first_error_counts = lock.clear_and_unlock(lock.as_fd(), undo == Undo::Remove);
         }
@@ -480,7 +482,7 @@ impl AsRawFd for PidLock {
 
 /// Steps 3 to 5: the locked file and its status; `Replaced` if the steps are to be done again.
 fn open_and_lock(place: &Place, options: Options, backoff: &mut Backoff) -> Result<(OwnedFd, Stat), Error> {
-    let Opened { file, created } = place.open_or_create(options.mode)?;
+    let Opened { file, created } = place.open_or_create(options.mode.unwrap_or(DEFAULT_MODE))?;
     let error = match lock(place, file.as_fd(), backoff) {
         Ok(stat) => return Ok((file, stat)),
         Err(error) => error,
@@ -515,6 +517,21 @@ fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Error> {
         return Err(Error::Sys { call: Call::Fcntl, errno: Errno::InvalidInput });
     }
     Ok(place)
+}
+
+/// What a new file has at most.
+const DEFAULT_MODE: u16 = 0o644;
+
+/// The mode that was asked for, if one was: the umask has taken away from it, or the file was there.
+fn set_mode(file: BorrowedFd<'_>, stat: &Stat, mode: Option<u16>) -> Result<(), Error> {
+    match mode {
+        Some(mode) if !stat.has_mode(mode) => match sys::fchmod(file, mode) {
+            // Another user's file, or a file system that has no such modes: vfat.
+            Err(Error::Sys { errno: Errno::NotPermitted | Errno::NotSupported | Errno::NotImplemented, .. }) => Ok(()),
+            result => result,
+        },
+        _ => Ok(()),
+    }
 }
 
 /// Step 7. These answers mean that the file system has nothing to flush, and that is as good as done.

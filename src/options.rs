@@ -42,7 +42,8 @@ pub enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "options do nothing until `acquire`"]
 pub struct Options {
-    pub(crate) mode: u16,
+    /// None for the default, from which the umask takes away.
+    pub(crate) mode: Option<u16>,
     pub(crate) create_parents: bool,
     pub(crate) sync: bool,
     pub(crate) remove_on_release: bool,
@@ -51,15 +52,20 @@ pub struct Options {
 
 impl Options {
     pub(crate) const DEFAULT: Options =
-        Options { mode: 0o644, create_parents: true, sync: true, remove_on_release: true, wait: Wait::Never };
+        Options { mode: None, create_parents: true, sync: true, remove_on_release: true, wait: Wait::Never };
 
-    /// The permission bits of a file that is created, less the umask: by default `0o644`. Bits beyond `0o777` are
-    /// ignored. A file that is there keeps its own. Source: open(2), umask(2).
+    /// The permission bits of the file: exactly these, whatever the umask is, also for a file that was there. Bits beyond
+    /// `0o777` are ignored. Source: fchmod(2).
+    ///
+    /// The file of another user keeps its own, and so does every file where the file system has no such modes. Without
+    /// this, a file that is created has `0o644` less the umask, and a file that is there keeps its own. Parent directories
+    /// are made with `0o755` less the umask in any case: if the umask is 077 and others are to read the file, make the
+    /// directory before.
     ///
     /// Anybody who may open the file, even only to read it, can lock it, and so keep the name from you: omit the bits
     /// that strangers do not need. [`signal`](crate::signal()) does not trust a file that everybody can write.
     pub const fn mode(self, mode: u32) -> Options {
-        Options { mode: (mode & 0o777) as u16, ..self }
+        Options { mode: Some((mode & 0o777) as u16), ..self }
     }
 
     /// Whether missing parent directories are made, with `0o755` less the umask: by default yes. They stay. Without,

@@ -4,6 +4,8 @@
 //! interrupted call again. Three are not made again: the two that sleep for a time, and close(2), which is not here:
 //! descriptors close themselves on drop.
 
+#[cfg(wide_stat)]
+use crate::error::is_refused_call;
 use crate::{
     error::{Call, Errno, Error},
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -270,6 +272,11 @@ impl Stat {
         self.mode & c::S_IFMT as u32 == c::S_IFREG as u32
     }
 
+    /// Whether these are its permissions, and no other bits are set.
+    pub(crate) fn has_mode(self, mode: u16) -> bool {
+        self.mode & 0o7777 == mode.into()
+    }
+
     pub(crate) fn is_writable_by_all(self) -> bool {
         self.mode & c::S_IWOTH as u32 != 0
     }
@@ -283,6 +290,10 @@ impl Stat {
 
 /// fstat(2).
 pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
+    #[cfg(wide_stat)]
+    if let Some(result) = unless_refused(statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH)) {
+        return result.map(Stat::from);
+    }
     // SAFETY: `stat` passes a pointer to a stat of its own.
     stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) }).map(Stat::from)
 }
@@ -290,43 +301,97 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
 /// fstat(2): when the content was last changed, in nanoseconds of the clock on the wall.
 #[allow(clippy::unnecessary_cast, reason = "as above")]
 pub(crate) fn modified(fd: BorrowedFd<'_>) -> Result<i64> {
+    #[cfg(wide_stat)]
+    if let Some(result) = unless_refused(statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH)) {
+        return result.map(|statx| nanoseconds(statx.modified, statx.modified_nanoseconds.into()));
+    }
     // SAFETY: as in `fstat`.
     let stat = stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })?;
-    Ok((stat.st_mtime as i64).wrapping_mul(1_000_000_000).wrapping_add(c::mtime_nsec(&stat) as i64))
+    Ok(nanoseconds(stat.st_mtime as i64, c::mtime_nsec(&stat) as i64))
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
 /// fstatat(2), of a symbolic link itself.
 pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
+    #[cfg(wide_stat)]
+    if let Some(result) = unless_refused(statx(Call::Fstatat, directory, name, c::AT_SYMLINK_NOFOLLOW)) {
+        return result.map(Stat::from);
+    }
     let (directory, flags) = (directory.as_raw_fd(), c::AT_SYMLINK_NOFOLLOW);
     // SAFETY: `name` ends in a NUL, and `stat` passes a pointer to a stat of its own.
     stat(Call::Fstatat, |buffer| unsafe { c::fstatat(directory, name.as_ptr(), buffer, flags) }).map(Stat::from)
 }
 
+/// Without this call, the one with the narrower struct answers, as far as it can: so does the C library itself.
+#[cfg(wide_stat)]
+fn unless_refused<T>(result: Result<T>) -> Option<Result<T>> {
+    (!result.as_ref().is_err_and(|error| is_refused_call(*error))).then_some(result)
+}
+
+/// `struct statx`. Not every C library has it.
+#[cfg(statx)]
+#[repr(C)]
+struct Statx {
+    before_links: [u32; 4],
+    links: u32,
+    owner: u32,
+    group: u32,
+    mode: u16,
+    spare: u16,
+    inode: u64,
+    size: u64,
+    before_modified: [u64; 8],
+    modified: i64,
+    modified_nanoseconds: u32,
+    before_device: [u32; 3],
+    major: u32,
+    minor: u32,
+    rest: [u64; 14],
+}
+
+#[cfg(statx)]
+impl Statx {
+    fn id(&self) -> FileId {
+        FileId::new(self.major.into(), self.minor.into(), self.inode)
+    }
+}
+
+#[cfg(wide_stat)]
+impl From<Statx> for Stat {
+    fn from(statx: Statx) -> Stat {
+        Stat {
+            id: statx.id(),
+            mode: statx.mode.into(),
+            links: statx.links.into(),
+            size: statx.size,
+            owner: statx.owner,
+        }
+    }
+}
+
+/// statx(2), on behalf of another call.
+#[cfg(statx)]
+fn statx(call: Call, fd: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<Statx> {
+    const _: () = assert!(size_of::<Statx>() == 256);
+    const BASIC_STATS: c::c_long = 0x7ff;
+    let mut buffer = MaybeUninit::<Statx>::zeroed();
+    let (fd, flags) = (c::c_long::from(fd.as_raw_fd()), c::c_long::from(flags));
+    let (name, start) = (name.as_ptr(), buffer.as_mut_ptr());
+    // SAFETY: `name` ends in a NUL, and the kernel writes 256 bytes, the size of the buffer.
+    let look = || as_c_int(unsafe { c::syscall(c::SYS_statx, fd, name, flags, BASIC_STATS, start) });
+    retry_on_eintr(call, look)?;
+    // SAFETY: it is integers, for which zeros are good, and the kernel has written over them.
+    Ok(unsafe { buffer.assume_init() })
+}
+
 /// statx(2), which file it is, from what the kernel knows: a file system that has to ask a server is not asked.
 #[cfg(statx)]
 pub(crate) fn id_without_asking(fd: BorrowedFd<'_>) -> Result<FileId> {
-    /// The part of `struct statx` that we look at. Not every C library has it.
-    #[repr(C)]
-    struct Statx {
-        before_inode: [u32; 8],
-        inode: u64,
-        before_device: [u32; 24],
-        major: u32,
-        minor: u32,
-        rest: [u64; 14],
-    }
-    const _: () = assert!(size_of::<Statx>() == 256);
-    const SYNC_TYPE_DONT_SYNC: c::c_long = 0x4000;
-    const INODE: c::c_long = 0x100;
-    let mut buffer = MaybeUninit::<Statx>::zeroed();
-    let flags = c::c_long::from(c::AT_EMPTY_PATH) | SYNC_TYPE_DONT_SYNC;
-    let (fd, name, start) = (c::c_long::from(fd.as_raw_fd()), c"".as_ptr(), buffer.as_mut_ptr());
-    // SAFETY: `name` ends in a NUL, and the kernel writes 256 bytes, the size of the buffer.
-    let look = || as_c_int(unsafe { c::syscall(c::SYS_statx, fd, name, flags, INODE, start) });
-    retry_on_eintr(Call::Fstat, look)?;
-    // SAFETY: it is integers, for which zeros are good, and the kernel has written over them.
-    let statx = unsafe { buffer.assume_init() };
-    Ok(FileId::new(statx.major.into(), statx.minor.into(), statx.inode))
+    const SYNC_TYPE_DONT_SYNC: c_int = 0x4000;
+    statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH | SYNC_TYPE_DONT_SYNC).map(|statx| statx.id())
 }
 
 /// pread(2) at 0: the head of the file, as much as fits.
@@ -355,6 +420,12 @@ pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<u
 pub(crate) fn truncate(fd: BorrowedFd<'_>, size: u8) -> Result<()> {
     // SAFETY: it takes two numbers.
     retry_on_eintr(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) }).map(drop)
+}
+
+/// fchmod(2).
+pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u16) -> Result<()> {
+    // SAFETY: it takes two numbers.
+    retry_on_eintr(Call::Fchmod, || unsafe { c::fchmod(fd.as_raw_fd(), mode.into()) }).map(drop)
 }
 
 /// fsync(2).

@@ -135,3 +135,40 @@ fn an_upgrade_keeps_the_pid_and_the_lock_and_one_that_fails_changes_nothing() {
     assert_eq!(daemon.end(), Some(0));
     assert_eq!(probe(path), Ok(State::Absent));
 }
+
+/// It fails before the new program has adopted the lock, and after it; and then it does not.
+#[test]
+#[cfg(feature = "std")]
+fn an_upgrade_beside_that_fails_leaves_the_name_with_the_old_process() {
+    use std::{io::Write, os::unix::fs::MetadataExt};
+    let scratch = Scratch::new();
+    let path = scratch.path("demo.pid");
+    for fail in ["early", "late", "never"] {
+        let mut command = Command::new(example("upgrade_beside"));
+        command.arg(path).env("FAIL", fail).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (mut stdin, lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+        let mut daemon = Running { child, lines };
+        let old = daemon.pid();
+        assert_eq!(daemon.line(), format!("serving as {old}"));
+        let inode = fs::metadata(path).unwrap().ino();
+        writeln!(stdin, "upgrade").unwrap();
+        let line = daemon.line();
+        let holder = if fail == "never" {
+            assert!(daemon.child.wait().unwrap().success());
+            line.strip_prefix("serving as ").unwrap().parse().unwrap()
+        } else {
+            assert_eq!(line, format!("not upgraded, serving as {old}"), "{fail}");
+            old
+        };
+        assert_eq!(holder != old, fail == "never");
+        assert_eq!(held_by(path), Some(holder), "{fail}");
+        assert_eq!(signal(path, Signal::CHECK), Ok(holder), "{fail}");
+        assert_eq!(fs::metadata(path).unwrap().ino(), inode, "{fail}");
+        let refused = pidflock::PidLock::acquire(path).map(drop);
+        assert_eq!(refused, Err(pidflock::Error::AlreadyLocked { holder: Some(holder) }), "{fail}");
+        writeln!(stdin, "stop").unwrap();
+        assert_eq!(wait_released(path, A_WHILE), Ok(()), "{fail}");
+        assert_eq!(probe(path), Ok(State::Absent), "{fail}");
+    }
+}

@@ -37,6 +37,7 @@ fn errors_of(call: i64) -> (&'static str, &'static [i32]) {
             ENOMEM, ENOTDIR, EPERM, EROFS]),
         SYS_mkdirat => ("mkdirat", &[EACCES, EBADF, EDQUOT, EEXIST, EFAULT, EINTR, EINVAL, ELOOP, EMLINK, ENAMETOOLONG, ENOENT,
             ENOMEM, ENOSPC, ENOTDIR, EPERM, EROFS]),
+        SYS_fchmod => ("fchmod", &[EBADF, EFAULT, EINTR, EINVAL, EIO, EOPNOTSUPP, EPERM, EROFS]),
         SYS_fcntl => ("fcntl", &[EACCES, EAGAIN, EBADF, EBUSY, EDEADLK, EFAULT, EINTR, EINVAL, EMFILE, ENOLCK, ENOTDIR, EPERM]),
         SYS_close => ("close", &[EBADF, EDQUOT, EINTR, EIO, ENOSPC]),
         SYS_pidfd_open => ("pidfd_open", &[EINTR, EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM, ESRCH]),
@@ -128,6 +129,11 @@ const OPERATIONS: &[Operation] = &[
         ..ACQUIRE
     },
     Operation { name: "acquire over a stale file", before: stale, ..ACQUIRE },
+    Operation {
+        name: "acquire with a mode",
+        operate: |file, _| PidLock::options().mode(0o606).acquire(file).map(std::mem::forget),
+        ..ACQUIRE
+    },
     Operation {
         name: "acquire over a long text",
         before: |file| {
@@ -397,7 +403,8 @@ fn every_call_of(what: &str, chosen: impl Fn(&Operation) -> bool) {
                 for (second, call) in after.iter().enumerate().skip(index + 1) {
                     for errno in errors_of(call.number).1 {
                         possible += 1;
-                        if full() || possible % 60 == 0 {
+                        // Where many calls are made, most of them are looks into /proc, and much alike.
+                        if full() || possible % if calls.len() > 40 { 240 } else { 60 } == 0 {
                             let faults = [fault, (second, *errno)];
                             let (_, report) = run(operation, directory, &faults);
                             pairs += 1;

@@ -43,9 +43,9 @@ fn fits(row: &str, text: &str) -> bool {
     if row == "CALL: ANSWER" {
         return text.contains(": ");
     }
-    let Some(word) = ["PID", "NUMBER", "WORD", "ANSWER"]
+    let Some(word) = ["PID", "PIDS", "NUMBER", "WORD", "ANSWER"]
         .into_iter()
-        .find(|word| row.split(' ').any(|part| part.trim_end_matches(';') == *word))
+        .find(|word| row.split(' ').any(|part| part.trim_end_matches([';', ',']) == *word))
     else {
         return row == text;
     };
@@ -284,7 +284,19 @@ fn held(scratch: &Scratch) -> Vec<Seen> {
     seen.push(say(path, &["signal", "-s", "0", path]));
     let path = scratch.path("inherited");
     fs::write(path, "").unwrap();
-    let _nobody = Inherited::new(path);
+    let inherited = Inherited::new(path);
+    for sharers in 1..=2 {
+        if sharers == 2 {
+            inherited.fork_once_more();
+        }
+        seen.push(say(path, &["run", path, "true"]));
+        seen.push(say(path, &["signal", "-s", "0", path]));
+        seen.push(say(path, &["status", path]));
+        seen.push(on_a_terminal(path));
+    }
+    let path = scratch.path("leased");
+    fs::write(path, "").unwrap();
+    let Some((_child, _)) = lease(path, false) else { panic!("no leases on this file system") };
     seen.push(say(path, &["run", path, "true"]));
     seen.push(say(path, &["signal", "-s", "0", path]));
     seen.push(say(path, &["status", path]));
@@ -409,6 +421,7 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
         refused(&[Refusal(SYS_getpid, 0, 0)], &acquire(path)),
         refused(&[Refusal(SYS_pwrite64, 0, EDQUOT)], &acquire(path)),
         refused(&[Refusal(SYS_fsync, 0, EIO)], &acquire(path)),
+        refused(&[Refusal(SYS_fchmod, 0, EIO)], &|| PidLock::options().mode(0o622).acquire(path).map(drop)),
         refused(&[Refusal(SYS_ftruncate, 0, EPERM)], &acquire(long)),
         refused(&[Refusal(SYS_mkdirat, 0, EROFS)], &acquire(nested)),
         refused(&[Refusal(SYS_unlinkat, 0, EEXIST)], &release),

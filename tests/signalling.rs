@@ -2,7 +2,9 @@
 
 mod support;
 
-use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal, wait_released};
+use pidflock::{
+    Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, sharers, signal, wait_released,
+};
 use std::{
     fs,
     io::Write,
@@ -256,6 +258,13 @@ fn a_holder_in_another_namespace_is_not_named_by_a_number_that_is_a_strangers_he
     let Ok(State::Held { holder: Some(number) }) = probe(path) else { panic!("{:?}", probe(path)) };
     assert_ne!(number, Pid::INIT);
     assert_eq!(signal(path, Signal::CHECK), Ok(number));
+    // In a second one the number is that of the process that looks, which has the file open, too.
+    let second = container(|| {
+        assert_eq!(probe(path), Ok(State::Held { holder: None }));
+        assert_all_refused(path, NAMELESS);
+        0
+    });
+    assert_eq!(second.wait(), End::Exit(0));
     end.send(0);
     assert_eq!(jail.wait(), End::Exit(0));
 }
@@ -581,6 +590,24 @@ fn who_has_only_a_record_lock_is_not_signalled() {
         without_sys_ptrace(|| assert_ne!(signal(path, Signal::CHECK), Ok(pid(named.child.pid))));
     }
     assert_eq!((named.received(), holder.received()), (0, 1));
+}
+
+#[test]
+fn the_processes_that_share_a_lock_are_counted_beyond_the_buffer() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    assert_eq!(sharers(path, &mut []), Ok(0));
+    let lock = PidLock::acquire(path).unwrap();
+    let child = Target::new(0, || fs::File::open(path).unwrap()); // has a copy of the lock
+    let own = Some(lock.pid());
+    let mut buffer = [None; 3];
+    assert_eq!(sharers(path, &mut buffer), Ok(2));
+    let mut expected = [own, Some(pid(child.child.pid))];
+    expected.sort();
+    assert_eq!(buffer, [expected[0], expected[1], None]);
+    let mut buffer = [None];
+    assert_eq!((sharers(path, &mut buffer), buffer), (Ok(2), [expected[0]]));
+    assert_eq!(sharers(scratch.path(".").trim_end_matches("/."), &mut buffer), Err(Error::NotAPidFile));
 }
 
 /// What /proc shows of the processes that files name.

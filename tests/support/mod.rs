@@ -590,17 +590,26 @@ pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: A
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
 }
 
-/// A lock that nobody can be named for: its taker has died, and left it to a child.
+/// A lock whose taker has died, and left it to a child.
 pub struct Inherited {
+    fork: Pipe,
+    forked: Pipe,
     end: Pipe,
 }
 
 impl Inherited {
     pub fn new(path: &str) -> Inherited {
-        let end = Pipe::new();
+        let [fork_again, forked, end] = [(); 3].map(|()| Pipe::new());
         let taker = fork(|| {
             let file = lock(path);
             let child = fork(|| {
+                if fork_again.receive_within(-1) == Some(0) {
+                    std::mem::forget(fork(|| {
+                        forked.send(0);
+                        end.receive_within(-1);
+                        0
+                    }));
+                }
                 end.receive_within(-1);
                 0
             });
@@ -608,12 +617,42 @@ impl Inherited {
             0
         });
         assert_eq!(taker.wait(), End::Exit(0));
-        Inherited { end }
+        Inherited { fork: fork_again, forked, end }
+    }
+
+    /// From now on, two processes share the lock.
+    pub fn fork_once_more(&self) {
+        self.fork.send(0);
+        self.forked.receive_within(1000);
     }
 }
 
 impl Drop for Inherited {
     fn drop(&mut self) {
+        self.fork.send(1);
+        self.end.send(0);
         self.end.send(0);
     }
+}
+
+/// A child that has a lease on a file, as Samba and NFS servers take them: nobody can open the file until it gives the
+/// lease up. It does so when it is told to, or, `polite`, when the kernel asks for it. None where there are no leases.
+#[cfg(target_os = "linux")]
+pub fn lease(path: &str, polite: bool) -> Option<(Child, Pipe)> {
+    let (taken, go) = (Pipe::new(), Pipe::new());
+    let child = fork(|| {
+        let (mut asked, mut number): (libc::sigset_t, libc::c_int) = unsafe { std::mem::zeroed() };
+        unsafe { libc::sigaddset(&raw mut asked, libc::SIGIO) };
+        unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const asked, std::ptr::null_mut()) };
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        taken.send(lease(libc::F_WRLCK));
+        if polite {
+            unsafe { libc::sigwait(&raw const asked, &raw mut number) };
+        } else {
+            go.receive();
+        }
+        lease(libc::F_UNLCK)
+    });
+    (taken.receive() == 0).then_some((child, go))
 }
