@@ -11,6 +11,8 @@ struct Target {
     errno: &'static str,
     /// `pidfd_open(2)` and `pidfd_send_signal(2)`: Linux 5.3. Older kernels answer `ENOSYS`, and are served too.
     pidfd: bool,
+    /// `clone(2)`: a child can share the memory of its parent.
+    clone: bool,
     /// `O_PATH`: a directory is opened by who may search it, also if he may not list it.
     o_path: bool,
     /// `/proc/PID/fd` and `fdinfo`, which tell who has a lock. Where they are not mounted, we do without.
@@ -21,20 +23,20 @@ struct Target {
 
 #[rustfmt::skip]
 const TARGETS: &[Target] = &[
-    Target { os: "linux",     errno: "__errno_location", pidfd: true,  o_path: true,  proc: true,  last_signal: 64 },
-    Target { os: "android",   errno: "__errno",          pidfd: true,  o_path: true,  proc: true,  last_signal: 64 },
-    Target { os: "freebsd",   errno: "__error",          pidfd: false, o_path: false, proc: false, last_signal: 128 },
-    Target { os: "netbsd",    errno: "__errno",          pidfd: false, o_path: false, proc: false, last_signal: 63 },
-    Target { os: "openbsd",   errno: "__errno",          pidfd: false, o_path: false, proc: false, last_signal: 32 },
-    Target { os: "dragonfly", errno: "__errno_location", pidfd: false, o_path: false, proc: false, last_signal: 63 },
-    Target { os: "macos",     errno: "__error",          pidfd: false, o_path: false, proc: false, last_signal: 31 },
-    Target { os: "ios",       errno: "__error",          pidfd: false, o_path: false, proc: false, last_signal: 31 },
-    Target { os: "illumos",   errno: "___errno",         pidfd: false, o_path: false, proc: false, last_signal: 73 },
+    Target { os: "linux",     errno: "__errno_location", pidfd: true,  clone: true,  o_path: true,  proc: true,  last_signal: 64 },
+    Target { os: "android",   errno: "__errno",          pidfd: true,  clone: true,  o_path: true,  proc: true,  last_signal: 64 },
+    Target { os: "freebsd",   errno: "__error",          pidfd: false, clone: false, o_path: false, proc: false, last_signal: 128 },
+    Target { os: "netbsd",    errno: "__errno",          pidfd: false, clone: false, o_path: false, proc: false, last_signal: 63 },
+    Target { os: "openbsd",   errno: "__errno",          pidfd: false, clone: false, o_path: false, proc: false, last_signal: 32 },
+    Target { os: "dragonfly", errno: "__errno_location", pidfd: false, clone: false, o_path: false, proc: false, last_signal: 63 },
+    Target { os: "macos",     errno: "__error",          pidfd: false, clone: false, o_path: false, proc: false, last_signal: 31 },
+    Target { os: "ios",       errno: "__error",          pidfd: false, clone: false, o_path: false, proc: false, last_signal: 31 },
+    Target { os: "illumos",   errno: "___errno",         pidfd: false, clone: false, o_path: false, proc: false, last_signal: 73 },
 ];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(pidfd, statx, o_path, proc, large_file_calls, wide_stat)");
+    println!("cargo::rustc-check-cfg=cfg(pidfd, statx, clone, o_path, proc, large_file_calls, wide_stat)");
     // For the builder to set, in RUSTFLAGS: makes no call that is newer than Linux 4.10, since a filter may kill for one.
     println!("cargo::rustc-check-cfg=cfg(pidflock_no_pidfd)");
     for target in TARGETS {
@@ -55,6 +57,9 @@ fn main() {
     }
     if target.proc && newer_calls {
         println!("cargo::rustc-cfg=statx");
+    }
+    if target.clone {
+        println!("cargo::rustc-cfg=clone");
     }
     if target.o_path {
         println!("cargo::rustc-cfg=o_path");

@@ -18,6 +18,9 @@ pub enum Error {
     /// (its holder has locked, but not stamped it yet), a process that is dead or that this PID namespace cannot see, or
     /// if somebody sits on a *shared* lock or has a lease on the file. It is the claim of the file, and may be a stranger's
     /// number: a refusal is to be fast. [`probe`](crate::probe) asks the kernel as well.
+    ///
+    /// Is `holder` this process itself? Then it has acquired the name twice, or `pidflock run` has started it under that
+    /// name: see [`PidLock::adopt`](crate::PidLock::adopt#under-pidflock-run).
     AlreadyLocked {
         /// The process that claims the lock.
         holder: Option<Pid>,

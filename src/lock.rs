@@ -11,9 +11,9 @@
 use crate::{
     claim::{self, Stamp},
     contention::{self, Backoff},
-    error::{Call, Errno, Error},
+    error::{Call, Errno, Error, found},
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
-    options::Options,
+    options::{Options, Wait},
     path::AsPath,
     pid::Pid,
     place::{Opened, Place},
@@ -132,7 +132,8 @@ impl PidLock {
     ///
     /// `fd` must be an open regular file with one link, to which `path` leads. If it does not have the lock, it takes it
     /// now, without waiting. Close-on-exec is set again and this process is stamped into the file. The lock is never
-    /// let go meanwhile. From now on it is like one that was acquired with the default options.
+    /// let go meanwhile. From now on it is like one that was acquired with the default options; with others, call
+    /// [`Options::adopt`].
     ///
     /// ```
     /// use pidflock::PidLock;
@@ -145,6 +146,30 @@ impl PidLock {
     /// let lock = PidLock::adopt(fd, path)?;
     /// lock.release()?;
     /// # Ok::<(), pidflock::Error>(())
+    /// ```
+    ///
+    /// # Under `pidflock run`
+    /// A program that `pidflock run` has started has the lock, and nothing else could take it. If the program takes the
+    /// same name itself, it must adopt that lock. `run` says which descriptor it is in the environment: `PIDFLOCK_FD` is
+    /// its number, and `PIDFLOCK_PID` the process for which that is meant, as for sd_listen_fds(3). Nothing here reads the
+    /// environment by itself.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "std")] fn example() -> Result<(), pidflock::Error> {
+    /// use pidflock::{FromRawFd, OwnedFd, PidLock, RawFd};
+    ///
+    /// fn number(name: &str) -> Option<RawFd> {
+    ///     std::env::var(name).ok()?.parse().ok()
+    /// }
+    ///
+    /// let path = "/run/demo/demo.pid";
+    /// let meant_for_us = number("PIDFLOCK_PID") == i32::try_from(std::process::id()).ok();
+    /// let lock = match number("PIDFLOCK_FD").filter(|_| meant_for_us) {
+    ///     // SAFETY: `run` has left it open for this process, and nothing here has taken it before.
+    ///     Some(fd) => PidLock::adopt(unsafe { OwnedFd::from_raw_fd(fd) }, path)?,
+    ///     None => PidLock::acquire(path)?,
+    /// };
+    /// # lock.release() }
     /// ```
     ///
     /// # Errors
@@ -162,21 +187,7 @@ impl PidLock {
     /// Calls `openat`, `fstat`, `fstatat`, `fcntl`, `flock`, `getpid`, `pwrite`, `ftruncate`, `fsync` and `close`; beside a
     /// holder those of [`acquire`](PidLock::acquire). Source: fcntl(2), flock(2), execve(2).
     pub fn adopt(fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
-        PidLock::adopt_bytes(fd, path.bytes())
-    }
-
-    fn adopt_bytes(fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
-        let place = match open_verified(fd.as_fd(), path) {
-            Ok(place) => place,
-            Err(error) => {
-                let _stays_open = fd.into_raw_fd();
-                return Err(error);
-            }
-        };
-        let file = sys::above_standard_streams(fd)?;
-        sys::set_close_on_exec(file.as_fd(), true)?;
-        let stat = lock_again(&place, file.as_fd())?;
-        PidLock::from_locked(file, place, stat, Options::DEFAULT, Undo::Nothing)
+        PidLock::options().adopt(fd, path)
     }
 
     /// Steps 6 and 7 on a file that is locked. If they fail, undoes what is ours to undo.
@@ -292,6 +303,39 @@ impl PidLock {
         self.file = None;
     }
 
+    /// Closes this process's copy of a lock that another process owns, and releases the name if that was the last copy:
+    /// for a process that outlives the owner, as the guard of `pidflock run` does.
+    ///
+    /// Others that share the lock keep it. If none does any more when this time is over, and nobody else has taken the name
+    /// since, and the file still names the process that this lock last wrote, the file is removed, or emptied:
+    /// [`Options::remove_on_release`].
+    ///
+    /// What looks simpler and is not: to remove the file through the copy. Another process may still share it, and then
+    /// holds a file without a name. So the file is opened again, and locked by that.
+    ///
+    /// # Errors
+    /// [`Error::NotAPidFile`]: the path leads to something else by now, which stays as it is. [`Error::Sys`] with the first
+    /// call that failed. In any case, the copy is closed.
+    ///
+    /// # Platform-specific behavior
+    /// Calls `close`, `openat`, `flock`, `fstat`, `fstatat`, `pread`, `unlinkat` or `ftruncate`; beside others that have the
+    /// lock those of [`acquire`](PidLock::acquire).
+    pub fn release_if_last(mut self, wait: Wait) -> Result<(), Error> {
+        self.file = None;
+        let Some(file) = found(self.place.open_existing(sys::READ_WRITE))? else { return Ok(()) };
+        let file = file.as_fd();
+        // Whoever waits for the name asks with shared locks, and would otherwise have the file left behind.
+        let stat = match lock(&self.place, file, &mut Backoff::new(wait)?) {
+            Err(Error::AlreadyLocked { .. } | Error::Replaced) => return Ok(()), // shared, or the next holder's
+            result => result?,
+        };
+        if stat.id == self.id && claim::read(file)? == Some(self.pid()) {
+            self.clear_and_unlock(file, self.remove_on_release)
+        } else {
+            sys::unlock(file)
+        }
+    }
+
     /// Gives the locked descriptor away, to survive `exec`: close-on-exec is cleared. The file goes on naming this
     /// process, which keeps its PID over `exec`. The next program image takes over with [`adopt`](PidLock::adopt), or
     /// just holds the name for as long as it lives, as under `pidflock run`.
@@ -371,6 +415,34 @@ impl Options {
                 Err(error) => backoff.retry(error)?,
             }
         }
+    }
+
+    /// Takes over a lock, as [`PidLock::adopt`] does. From then on these options hold: whether the stamp is flushed, and
+    /// whether a release removes the file. The others are for a file that is yet to be opened, and do nothing here.
+    ///
+    /// A lock does not carry its options over `exec`. Give the same ones to both programs.
+    ///
+    /// # Errors
+    /// Those of [`PidLock::adopt`].
+    ///
+    /// # Platform-specific behavior
+    /// Calls those of [`PidLock::adopt`].
+    pub fn adopt(self, fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
+        self.adopt_bytes(fd, path.bytes())
+    }
+
+    fn adopt_bytes(self, fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
+        let place = match open_verified(fd.as_fd(), path) {
+            Ok(place) => place,
+            Err(error) => {
+                let _stays_open = fd.into_raw_fd();
+                return Err(error);
+            }
+        };
+        let file = sys::above_standard_streams(fd)?;
+        sys::set_close_on_exec(file.as_fd(), true)?;
+        let stat = lock_again(&place, file.as_fd())?;
+        PidLock::from_locked(file, place, stat, self, Undo::Nothing)
     }
 }
 

@@ -30,7 +30,7 @@ pub enum Wait {
 }
 
 /// What to do differently from [`PidLock::acquire`](crate::PidLock::acquire). Made by
-/// [`PidLock::options`](crate::PidLock::options), ends in [`Options::acquire`].
+/// [`PidLock::options`](crate::PidLock::options), ends in [`Options::acquire`] or [`Options::adopt`].
 ///
 /// ```no_run
 /// use pidflock::{PidLock, Wait};

@@ -121,7 +121,11 @@ fn run(options: &[&str], path: &str) -> Command {
 
 /// A holder that sleeps. Every signal does to it what signals do by default.
 fn hold(path: &str) -> Running {
-    let mut command = run(&[], path);
+    hold_with(&[], path)
+}
+
+fn hold_with(options: &[&str], path: &str) -> Running {
+    let mut command = run(options, path);
     unsafe { command.pre_exec(|| signals(libc::SIG_DFL, &[libc::SIGHUP, libc::SIGUSR1, libc::SIGTERM])) };
     asleep(command.args(["sleep", "60"]))
 }
@@ -160,7 +164,7 @@ fn run_holds_the_name_for_command_and_makes_the_directories() {
     assert!(is_locked(path));
     assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", holder.pid()));
     holder.kill();
-    assert!(!is_locked(path));
+    until(|| !exists(path));
 }
 
 #[test]
@@ -169,8 +173,10 @@ fn a_second_run_is_refused_and_does_not_run_command() {
     let (path, trace) = (scratch.path("pid"), scratch.path("trace"));
     let mut holder = hold(path);
     let refused = line(path, format_args!("already locked by process {}", holder.pid()));
-    for options in [&[][..], &["-t", "0"], &["-t0.05"]] {
-        assert_eq!(finish(run(options, path).args(["touch", trace])), said(75, "", &*refused));
+    for (options, code) in
+        [(&[][..], 75), (&["-t", "0"], 75), (&["-t.05"], 75), (&["-E", "9"], 9), (&["-ot0", "-E0"], 0)]
+    {
+        assert_eq!(finish(run(options, path).args(["touch", trace])), said(code, "", &*refused), "{options:?}");
     }
     assert!(!exists(trace));
     assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", holder.pid()));
@@ -217,13 +223,13 @@ fn a_command_that_cannot_be_run_leaves_the_name_free_and_no_file() {
 fn run_gives_the_file_the_mode_and_by_default_leaves_that_of_an_old_one() {
     let scratch = Scratch::new();
     for (name, options, mode) in [
-        ("a", &["-m", "600"][..], 0o600),
-        ("b", &["-m0640"], 0o640),
-        ("c", &[], 0o644),
-        ("c", &["-m", "600"], 0o600),
-        ("c", &[], 0o600),
-        ("c", &["-m", "664"], 0o664), // the umask takes nothing away
-        ("d", &["-m", "666", "-m", "600"], 0o600),
+        ("a", &["-xm", "600"][..], 0o600),
+        ("b", &["-xm0640"], 0o640),
+        ("c", &["-x"], 0o644),
+        ("c", &["-x", "-m", "600"], 0o600),
+        ("c", &["-x"], 0o600),
+        ("c", &["-x", "-m", "664"], 0o664), // the umask takes nothing away
+        ("d", &["-m", "666", "-xm", "600"], 0o600),
     ] {
         let path = scratch.path(name);
         let mut command = run(options, path);
@@ -238,7 +244,9 @@ fn options_end_at_two_dashes_and_at_pidfile() {
     let scratch = Scratch::new();
     let in_scratch = |arguments: &[&str]| finish(pidflock().current_dir(&scratch.directory).args(arguments));
     let print = ["sh", "-c", "echo \"$@\"", "-"];
-    for (before, pidfile) in [(&["run", "--"][..], "-t"), (&["run", "-wm600", "--"], "--"), (&["run"], "-")] {
+    for (before, pidfile) in
+        [(&["run", "-x", "--"][..], "-t"), (&["run", "-xwm600", "--"], "--"), (&["run", "-x"], "-")]
+    {
         let arguments = [before, &[pidfile], &print, &["-t", "-h", "--", "--help"]].concat();
         assert_eq!(in_scratch(&arguments), said(0, "-t -h -- --help\n", ""), "{arguments:?}");
         assert!(scratch.directory.join(pidfile).exists(), "{arguments:?}");
@@ -361,12 +369,12 @@ fn status_tells_held_stale_absent_and_unknown() {
     assert_eq!(status(path), said(3, "", line(path, "no such file")));
     assert_eq!(status(scratch.path("no/directory")).end, End::Exit(3));
 
-    let mut holder = hold(path);
+    let mut holder = hold_with(&["-x"], path);
     assert_eq!(status(path), said(0, format!("{}\n", holder.pid()), ""));
     holder.kill();
     let left = line(path, format_args!("not locked; left behind by process {}", holder.pid()));
     assert_eq!(status(path), said(1, "", left));
-    let next = hold(path);
+    let next = hold_with(&["-x"], path);
     assert_eq!(status(path), said(0, format!("{}\n", next.pid()), ""));
     drop(next);
 
@@ -445,12 +453,12 @@ fn signal_reaches_the_holder() {
         (&["-sUSR1"], libc::SIGUSR1),
         (&["-s", "HUP", "-s", "KILL"], libc::SIGKILL),
     ] {
-        let mut holder = hold(path);
+        let mut holder = hold_with(&["-x"], path);
         let arguments = [&["signal"], options, &[path]].concat();
         assert_eq!(say(&arguments), said(0, "", ""), "{options:?}");
         assert_eq!(holder.wait(), End::Signal(number), "{options:?}");
     }
-    let mut holder = hold(path);
+    let mut holder = hold_with(&["-x"], path);
     assert_eq!(say(&["signal", "-s", "0", path]), said(0, "", ""));
     assert!(holder.lives());
     holder.kill();
@@ -473,6 +481,8 @@ fn stop_ends_the_holder_and_waits_for_the_lock() {
         assert!(!is_locked(path), "{options:?}");
         assert_eq!(holder.wait(), End::Signal(number), "{options:?}");
     }
+    until(|| !exists(path));
+    drop(hold_with(&["-x"], path));
     assert_eq!(say(&["stop", path]), said(0, "", "")); // free
     assert!(exists(path));
     assert_eq!(say(&["stop", scratch.path("absent")]), said(0, "", ""));
@@ -624,7 +634,8 @@ fn wait_ends_when_nobody_holds_the_name() {
         assert_eq!(waiting.wait(), End::Exit(0), "{options:?}");
         holder = hold(path);
     }
-    holder.kill();
+    drop(holder);
+    drop(hold_with(&["-xw"], path));
     assert_eq!(say(&["wait", "-t", "0.2", path]), said(0, "", ""));
     assert!(exists(path));
     assert_eq!(say(&["wait", scratch.path("absent")]), said(0, "", ""));
@@ -650,8 +661,8 @@ fn wrong_usage_is_one_line_that_names_the_word_and_64() {
         (&["wait"], "PIDFILE is missing"),
         (&["run", path], "COMMAND is missing"),
         (&["run", "-w", "--", path], "COMMAND is missing"),
-        (&["run", "-x", path, "true"], "no such option: x"),
-        (&["run", "-wx", path, "true"], "no such option: x"),
+        (&["run", "-q", path, "true"], "no such option: q"),
+        (&["run", "-wq", path, "true"], "no such option: q"),
         (&["run", "-k", path, "true"], "no such option: k"),
         (&["status", "-t", "1", path], "no such option: t"),
         (&["signal", "-k", path], "no such option: k"),
@@ -669,7 +680,11 @@ fn wrong_usage_is_one_line_that_names_the_word_and_64() {
         (&["run", "-t", "-1", path, "true"], "not a number of seconds: -1"),
         (&["run", "-t", "x", path, "true"], "not a number of seconds: x"),
         (&["stop", "-t", "1s", path], "not a number of seconds: 1s"),
-        (&["stop", "-t", ".5", path], "not a number of seconds: .5"),
+        (&["stop", "-t", ".", path], "not a number of seconds: ."),
+        (&["stop", "-t", "..5", path], "not a number of seconds: ..5"),
+        (&["run", "-E", "", path, "true"], "not an exit code"),
+        (&["run", "-E", "256", path, "true"], "not an exit code: 256"),
+        (&["run", "-E", "-1", path, "true"], "not an exit code: -1"),
         (&["wait", "-t", "1.2.3", path], "not a number of seconds: 1.2.3"),
         (&["wait", "-t", "1e3", path], "not a number of seconds: 1e3"),
         (&["wait", "-t", "18446744073709551616", path], "not a number of seconds: 18446744073709551616"),

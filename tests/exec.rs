@@ -57,6 +57,21 @@ fn a_lock_that_is_handed_over_is_open_over_exec_and_still_locked_and_named() {
     assert_eq!(probe(path), Ok(State::Absent));
 }
 
+/// A lock does not carry its options: the one who adopts says them again.
+#[test]
+fn a_lock_that_is_adopted_with_options_keeps_to_them() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let options = PidLock::options().remove_on_release(false);
+    let lock = options.adopt(options.acquire(path).unwrap().hand_over().unwrap(), path).unwrap();
+    lock.release().unwrap();
+    assert_eq!(fs::read(path).unwrap(), b"", "removed, or not emptied");
+    let lock = PidLock::adopt(options.acquire(path).unwrap().hand_over().unwrap(), path).unwrap();
+    lock.release().unwrap();
+    assert_eq!(probe(path), Ok(State::Absent), "the default is to remove");
+    assert_eq!(options.adopt(owned(open(path)), scratch.path("other")).err(), Some(Error::Replaced));
+}
+
 #[test]
 fn a_lock_that_is_handed_over_low_is_open_above_the_standard_streams() {
     let scratch = Scratch::new();

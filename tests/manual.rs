@@ -42,8 +42,10 @@ fn shown(line: &str) -> String {
     if option { format!("[{text}]") } else { text }
 }
 
-/// Every synopsis in a text that says `pidflock SUBCOMMAND ...`, alike in case and blanks.
+/// Every synopsis in a text that says `pidflock SUBCOMMAND ...`, alike in case and blanks. A line that is indented as far
+/// as the options belongs to the one before.
 fn synopses(text: &str) -> BTreeSet<String> {
+    let text = text.replace("\n             ", " ");
     let lines = text.lines().filter_map(|line| line.trim_start_matches("usage:").trim().strip_prefix("pidflock "));
     let known = lines.filter(|line| line.contains("PIDFILE") && SUBCOMMANDS.iter().any(|name| line.starts_with(name)));
     known.map(|line| line.to_lowercase().replace(' ', "")).collect()

@@ -125,9 +125,12 @@ fn every_text_in_the_source_stands_on_the_page() {
         let text = text
             .split_once("const HELP")
             .map_or(text.clone(), |(before, rest)| before.to_owned() + rest.split_once("\";\n").unwrap().1);
-        // A byte string is a word of the command line, not a text.
+        // A byte string is a word of the command line, not a text; and neither is a path.
         let code = text.lines().filter(|line| {
-            !line.trim_start().starts_with("//") && !line.trim_start().starts_with('#') && !line.contains("options(b\"")
+            !line.trim_start().starts_with("//")
+                && !line.trim_start().starts_with('#')
+                && !line.contains("options(b\"")
+                && !line.contains("c\"/")
         });
         for line in code {
             for literal in line.split('"').skip(1).step_by(2) {
@@ -245,10 +248,12 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -
 
 fn words_of_a_runline(scratch: &Scratch) -> Vec<Seen> {
     let path = scratch.path("pid");
-    let lines: [&[&str]; 13] = [
+    let lines: [&[&str]; 15] = [
         &[],
         &["fly"],
-        &["run", "-x", path, "true"],
+        &["run", "-q", path, "true"],
+        &["run", "-E", "", path, "true"],
+        &["run", "-E", "256", path, "true"],
         &["run", "-t"],
         &["run", "-t", "", path, "true"],
         &["stop", "-t", "1s", path],
@@ -447,6 +452,11 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
     ];
     seen.extend(rare.map(|errno| refused(&[Refusal(SYS_fsync, 0, errno)], &acquire(path))));
     drop(holder);
+    // No process is to be had for the guard.
+    let mut run = pidflock();
+    run.args(["run", path, "true"]);
+    unsafe { run.pre_exec(|| refuse(&Refusal(SYS_clone, 0, EAGAIN))) };
+    seen.push(command(path, &mut run));
     // A path that never leads to the file that was opened through it.
     let mut run = pidflock();
     run.args(["run", path, "true"]);

@@ -2,13 +2,15 @@
 
 mod support;
 
-use pidflock::{Call, Errno, Error, Pid, PidLock};
+use pidflock::{Call, Errno, Error, Pid, PidLock, Wait};
 use std::{
     ffi::CString,
     fs::{self, File},
+    mem::ManuallyDrop,
     os::{fd::AsRawFd, unix::fs::PermissionsExt},
     panic::resume_unwind, // panics without a word
     path::Path,
+    time::Duration,
 };
 use support::*;
 
@@ -524,4 +526,100 @@ fn a_release_of_a_file_that_became_immutable_or_append_only_frees_and_says_so() 
         drop(attribute);
         acquire(path).release().unwrap();
     }
+}
+
+// One who outlives the owner.
+
+/// Forks an owner that acquires, forks one with a copy of its lock, and dies. Returns what the one with the copy exits with.
+fn outlive(path: &'static str, keep: bool, work: impl Fn(PidLock, i32) -> i32) -> End {
+    let (heir, go) = (Pipe::new(), Pipe::new());
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    let owner = fork(|| {
+        // The owner does not drop it.
+        let lock = ManuallyDrop::new(if keep { acquire_to_keep(path) } else { acquire(path) });
+        let owner = me();
+        let child = fork(|| {
+            go.receive();
+            work(unsafe { std::ptr::read(&*lock) }, owner)
+        });
+        heir.send(child.pid);
+        std::mem::forget(child);
+        unsafe { libc::_exit(0) }
+    });
+    let child = heir.receive();
+    owner.wait();
+    go.send(0);
+    wait_for(child)
+}
+
+#[test]
+fn the_last_one_who_shares_a_lock_removes_the_file_of_the_dead_owner() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let ended = outlive(path, false, |lock, owner| {
+        assert_held_by(path, owner);
+        lock.release_if_last(Wait::Never).unwrap();
+        0
+    });
+    assert_eq!(ended, End::Exit(0));
+    assert!(!exists(path));
+    let ended = outlive(path, true, |lock, _| lock.release_if_last(Wait::Never).is_err().into());
+    assert_eq!(ended, End::Exit(0));
+    assert_empty_and_free(path);
+}
+
+#[test]
+fn one_who_is_not_the_last_to_share_a_lock_only_closes() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let lock = acquire(path);
+    for wait in [Wait::Never, Wait::For(Duration::from_millis(50))] {
+        let copy = fork(|| {
+            let number = lock.as_raw_fd();
+            // `lock` is this process's copy, as after any fork.
+            let copy = unsafe { std::ptr::read(&raw const lock) };
+            copy.release_if_last(wait).unwrap();
+            assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1);
+            unsafe { libc::_exit(0) }
+        });
+        assert_eq!(copy.wait(), End::Exit(0));
+        assert_held_by(path, me());
+    }
+    lock.release().unwrap();
+}
+
+#[test]
+fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
+    let scratch = Scratch::new();
+    let (path, other) = (scratch.path("x.pid"), scratch.path("other"));
+    let ended = outlive(path, false, |lock, owner| {
+        // A successor that claims to be the same: by file, by name or by claim it is another.
+        fs::rename(path, other).unwrap();
+        let successor = acquire(path);
+        fs::write(path, format!("{owner}\n")).unwrap();
+        lock.release_if_last(Wait::Never).unwrap();
+        assert_held_by(path, owner);
+        successor.disown();
+        0
+    });
+    assert_eq!(ended, End::Exit(0));
+    assert!(exists(path) && exists(other));
+    // Free, and the same number, but another file.
+    let ended = outlive(path, false, |lock, owner| {
+        fs::rename(path, other).unwrap();
+        fs::write(path, format!("{owner}\n")).unwrap();
+        lock.release_if_last(Wait::Never).unwrap();
+        0
+    });
+    assert_eq!(ended, End::Exit(0));
+    assert!(exists(path));
+    // The same file, which claims another.
+    let ended = outlive(path, false, |lock, _| {
+        fs::write(path, "2147483647\n").unwrap();
+        lock.release_if_last(Wait::Never).unwrap();
+        0
+    });
+    assert_eq!(ended, End::Exit(0));
+    assert_eq!(content(path), "2147483647\n");
+    assert!(!is_locked(path));
 }

@@ -5,6 +5,9 @@
 mod run;
 
 #[forbid(unsafe_code)]
+mod guard;
+
+#[forbid(unsafe_code)]
 mod status;
 
 #[forbid(unsafe_code)]

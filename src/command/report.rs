@@ -22,9 +22,9 @@ pub(crate) mod exit {
 
 pub(crate) const HELP: &str = "\
 One process owns a name: flock(2) on a PID file.
-pidflock run [-w | -t SECONDS] [-m MODE] PIDFILE COMMAND [ARG...]
-    lock PIDFILE, write the PID into it, and become COMMAND: the name is taken
-    for as long as COMMAND lives
+pidflock run [-w | -t SECONDS] [-o | -x] [-E CODE] [-m MODE]
+             PIDFILE COMMAND [ARG...]
+    lock PIDFILE, become COMMAND, and hold the name for as long as it lives
 pidflock status PIDFILE
     print the PID of the holder
 pidflock signal [-s SIGNAL] PIDFILE
@@ -33,14 +33,14 @@ pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
     send a signal (TERM), then wait until the holder has let go
 pidflock wait [-t SECONDS] PIDFILE
     wait until nobody holds PIDFILE
-
 -w          wait, for as long as it takes; without -w and -t run does not wait
--t SECONDS  wait that long at most, 0.5 for half a second; stop: 10
+-t SECONDS  wait that long at most, .5 for half a second; stop: 10
+-o          COMMAND does not inherit the lock: the name is free once it ends
+-x          no guard: COMMAND must keep the descriptor that it inherits open
+-E CODE     exit with CODE, and not 75, if the name is held
 -m MODE     permissions of a new PIDFILE, octal; 644
--s SIGNAL   HUP, SIGHUP or 1; 0 only checks
--k          after the wait, send KILL and wait once more
+-s SIGNAL   HUP, SIGHUP or 1; 0 only checks; -k  after the wait, KILL and wait
 -h, --help; -V, --version
-
 exit: 0 done; 64 wrong usage; 71 system error, nobody to signal, or untrusted
 file; 75 held by another; 126, 127 COMMAND cannot be run, else its own.
 status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.

@@ -1,15 +1,26 @@
-//! `pidflock run`: lock, stamp, exec.
+//! `pidflock run`: lock, stamp, leave a guard, exec.
 
 use super::{
+    guard,
     report::{Ended, announce, call_failed, exit, failed},
-    sys::OnFileSizeSignal,
-    words::Words,
+    sys::Disposition,
+    words::{Holders, Words},
 };
-use pidflock::{Errno, PidLock, Wait};
+use core::{ffi::CStr, time::Duration};
+use pidflock::{AsRawFd, Errno, Error, Options, PidLock, Wait};
 
-/// Becomes COMMAND, which keeps the PID and inherits the locked descriptor, and no other. Returns only to say why not.
+/// How long a holder that the file does not name may take to let go, if it is only the guard of a COMMAND that has just
+/// ended. It takes microseconds, unless the machine has no time for it.
+const GUARD_WAIT: Wait = Wait::For(Duration::from_secs(1));
+
+/// What says to COMMAND which descriptor is locked, and for which process that is meant.
+const FD: &[u8] = b"PIDFLOCK_FD=";
+const PID: &[u8] = b"PIDFLOCK_PID=";
+
+/// Becomes COMMAND, which keeps the PID, and inherits the locked descriptor unless that is not wanted, and no other.
+/// Returns only to say why not.
 pub(crate) fn run(mut words: Words) -> Ended<u8> {
-    let chosen = words.options(b"wt:m:")?;
+    let chosen = words.options(b"wt:oxE:m:")?;
     let pidfile = words.pidfile()?;
     let (command, arguments) = words.command()?;
     let mut options = PidLock::options();
@@ -19,17 +30,76 @@ pub(crate) fn run(mut words: Words) -> Ended<u8> {
     let wait = chosen.wait.unwrap_or(Wait::Never);
 
     // A stamp beyond the file-size limit is to fail, not to kill us. COMMAND gets back what it would have had.
-    let on_file_size = OnFileSizeSignal::IGNORE.exchange();
-    let fail = |error| failed(pidfile, error);
+    let on_file_size = Disposition::IGNORE_FILE_SIZE.exchange();
+    let fail = |error| match (error, failed(pidfile, error)) {
+        (Error::AlreadyLocked { .. }, code) => chosen.held.unwrap_or(code),
+        (_, code) => code,
+    };
     if wait != Wait::Never {
         announce(pidfile).map_err(fail)?;
     }
-    let locked = options.wait(wait).acquire(pidfile).and_then(PidLock::hand_over).map_err(fail)?;
+    let mut lock = acquire(options, wait, pidfile).map_err(fail)?;
+    if chosen.holders != Holders::Command {
+        lock = guard::leave_behind(lock).map_err(|errno| {
+            call_failed(pidfile, "fork", errno);
+            exit::SYSTEM
+        })?;
+    }
     on_file_size.exchange();
-    let errno = arguments.exec();
 
+    let fd = Variable::new(FD, lock.as_raw_fd().unsigned_abs());
+    let pid = Variable::new(PID, lock.pid().as_u32());
+    let errno;
     // Writes no more than was written before, within the limit.
-    let _the_first_error_counts = PidLock::adopt(locked, pidfile).and_then(PidLock::release);
+    let _the_first_error_counts = if chosen.holders == Holders::Guard {
+        errno = arguments.exec(&[FD, PID], &[]);
+        lock.release()
+    } else {
+        let locked = lock.hand_over().map_err(fail)?;
+        errno = arguments.exec(&[FD, PID], &[fd.get(), pid.get()]);
+        PidLock::adopt(locked, pidfile).and_then(PidLock::release)
+    };
     call_failed(command, "exec", errno);
     Err(if errno == Errno::NotFound { exit::NO_COMMAND } else { exit::CANNOT_EXECUTE })
+}
+
+/// Takes the name. A holder that the file does not name is given the time that a guard may need.
+fn acquire(options: Options, wait: Wait, pidfile: &CStr) -> Result<PidLock, Error> {
+    match options.wait(wait).acquire(pidfile) {
+        Err(Error::AlreadyLocked { holder: None }) if wait == Wait::Never => options.wait(GUARD_WAIT).acquire(pidfile),
+        result => result,
+    }
+}
+
+/// A variable of the environment: a name and a number. Behind it all is NUL.
+struct Variable {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Variable {
+    fn new(name: &[u8], number: u32) -> Variable {
+        let mut variable = Variable { bytes: [0; 32], length: 0 };
+        name.iter().for_each(|byte| variable.push(*byte));
+        variable.number(number);
+        variable
+    }
+
+    fn number(&mut self, number: u32) {
+        if number > 9 {
+            self.number(number / 10);
+        }
+        self.push(b'0' + (number % 10) as u8);
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(to) = self.bytes.get_mut(self.length) {
+            *to = byte;
+            self.length += 1;
+        }
+    }
+
+    fn get(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
 }

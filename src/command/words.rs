@@ -19,6 +19,10 @@ pub(crate) struct Words {
 
 /// What the options choose. Each subcommand reads those that it takes.
 pub(crate) struct Chosen {
+    /// `-E CODE`
+    pub(crate) held: Option<u8>,
+    /// `-o` or `-x`, whichever comes last
+    pub(crate) holders: Holders,
     /// `-k`
     pub(crate) kill: bool,
     /// `-m MODE`
@@ -27,6 +31,16 @@ pub(crate) struct Chosen {
     pub(crate) signal: Signal,
     /// `-t SECONDS` or `-w`, whichever comes last
     pub(crate) wait: Option<Wait>,
+}
+
+/// Which processes `run` leaves the lock to.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Holders {
+    CommandAndGuard,
+    /// `-o`
+    Guard,
+    /// `-x`
+    Command,
 }
 
 /// One option of the command line.
@@ -44,14 +58,18 @@ impl Words {
     /// Reads all options. `notation` lists those that the subcommand takes, as for getopt(3): a letter, and a colon after
     /// it if the option takes a value.
     pub(crate) fn options(&mut self, notation: &[u8]) -> Ended<Chosen> {
-        let mut chosen = Chosen { kill: false, mode: None, signal: Signal::TERM, wait: None };
+        let holders = Holders::CommandAndGuard;
+        let mut chosen = Chosen { held: None, holders, kill: false, mode: None, signal: Signal::TERM, wait: None };
         while let Some(Given { letter, value }) = self.option(notation)? {
             match letter {
+                b'E' => chosen.held = Some(code(value)?),
                 b'k' => chosen.kill = true,
                 b'm' => chosen.mode = Some(mode(value)?),
+                b'o' => chosen.holders = Holders::Guard,
                 b's' => chosen.signal = signal(value)?,
                 b't' => chosen.wait = Some(Wait::For(seconds(value)?)),
                 b'w' => chosen.wait = Some(Wait::Forever),
+                b'x' => chosen.holders = Holders::Command,
                 _ => return Err(misused("no such option", &[letter])),
             }
         }
@@ -121,11 +139,15 @@ impl Words {
     }
 }
 
-/// Decimal seconds: `10`, `0.5`. Digits below a nanosecond are dropped.
+/// Decimal seconds: `10`, `0.5`, `.5`. Digits below a nanosecond are dropped.
 fn seconds(text: &'static [u8]) -> Ended<Duration> {
     let wrong = || misused("not a number of seconds", text);
     let mut parts = text.splitn(2, |byte| *byte == b'.');
-    let Some(whole) = number(parts.next().unwrap_or_default(), 10) else { return Err(wrong()) };
+    let whole = match parts.next() {
+        Some(b"") if text.len() > 1 => Some(0),
+        whole => number(whole.unwrap_or_default(), 10),
+    };
+    let Some(whole) = whole else { return Err(wrong()) };
     let (mut nanoseconds, mut unit) = (0, 100_000_000);
     for byte in parts.next().unwrap_or_default() {
         let Some(digit) = char::from(*byte).to_digit(10) else { return Err(wrong()) };
@@ -139,6 +161,12 @@ fn seconds(text: &'static [u8]) -> Ended<Duration> {
 fn mode(text: &'static [u8]) -> Ended<u32> {
     let mode = number(text, 8).filter(|mode| *mode <= 0o777).and_then(|mode| u32::try_from(mode).ok());
     mode.ok_or_else(|| misused("not a mode of permissions", text))
+}
+
+/// An exit code.
+fn code(text: &'static [u8]) -> Ended<u8> {
+    let code = number(text, 10).and_then(|code| u8::try_from(code).ok());
+    code.ok_or_else(|| misused("not an exit code", text))
 }
 
 /// A signal by name or number.

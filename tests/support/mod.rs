@@ -186,9 +186,10 @@ pub fn until_asleep(pid: i32) {
     }
 }
 
-/// Whether some other open file has the lock on this one, by asking the kernel and not the crate.
+/// Whether some other open file has the lock on this one, by asking the kernel and not the crate. A file that is not
+/// there has none.
 pub fn is_locked(path: impl AsRef<Path>) -> bool {
-    let file = fs::File::open(path).unwrap();
+    let Ok(file) = fs::File::open(path) else { return false };
     let asked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
     asked == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK)
 }

@@ -69,6 +69,9 @@ fn lock(path: impl AsPath + Copy, number: c_int) {
             }
         }
     }
+    if let Some(fd) = kept(Options::acquire(options, path).and_then(PidLock::hand_over)) {
+        kept(Options::adopt(options, fd, path).and_then(|lock| PidLock::release_if_last(lock, wait(number))));
+    }
     // Dropped as a whole, and not as what is left of one.
     kept(Options::acquire(options, path).map(drop));
 }

@@ -132,6 +132,8 @@ fn measure(path: &'static str) -> io::Result<bool> {
     let lock = Box::new(must(PidLock::acquire(other)));
     good &= row("PidLock::release", idle, move || must(lock.release()))?;
     let lock = Box::new(must(PidLock::acquire(other)));
+    good &= row("PidLock::release_if_last", idle, move || must(lock.release_if_last(Wait::Never)))?;
+    let lock = Box::new(must(PidLock::acquire(other)));
     good &= row("PidLock::disown", idle, move || lock.disown())?;
     let lock = Box::new(must(PidLock::acquire(other)));
     let fd: &'static Mutex<Option<OwnedFd>> = Box::leak(Box::new(Mutex::new(None)));
