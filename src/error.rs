@@ -20,7 +20,7 @@ pub enum Error {
     /// number: a refusal is to be fast. [`probe`](crate::probe) asks the kernel as well.
     ///
     /// Is `holder` this process itself? Then it has acquired the name twice, or `pidflock run` has started it under that
-    /// name: see [`PidLock::adopt`](crate::PidLock::adopt#under-pidflock-run).
+    /// name: see [`PidLock::adopt`](crate::PidLock::adopt).
     AlreadyLocked {
         /// The process that claims the lock.
         holder: Option<Pid>,

@@ -294,8 +294,12 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
     if let Some(result) = unless_refused(statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH)) {
         return result.map(Stat::from);
     }
+    stat_of(fd).map(Stat::from)
+}
+
+fn stat_of(fd: BorrowedFd<'_>) -> Result<c::stat> {
     // SAFETY: `stat` passes a pointer to a stat of its own.
-    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) }).map(Stat::from)
+    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })
 }
 
 /// fstat(2): when the content was last changed, in nanoseconds of the clock on the wall.
@@ -305,8 +309,7 @@ pub(crate) fn modified(fd: BorrowedFd<'_>) -> Result<i64> {
     if let Some(result) = unless_refused(statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH)) {
         return result.map(|statx| nanoseconds(statx.modified, statx.modified_nanoseconds.into()));
     }
-    // SAFETY: as in `fstat`.
-    let stat = stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })?;
+    let stat = stat_of(fd)?;
     Ok(nanoseconds(stat.st_mtime as i64, c::mtime_nsec(&stat) as i64))
 }
 

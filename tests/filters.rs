@@ -107,11 +107,33 @@ fn a_newer_call_that_a_filter_refuses_does_not_decide_on_an_overlay() {
     let scratch = Scratch::new();
     let inside = fork(|| {
         let Some(directory) = private_mounts().then(|| overlay(&scratch)).flatten() else { return NOT_ALLOWED };
-        let path = format!("{directory}/x.pid");
+        let path: &str = &format!("{directory}/x.pid");
         for errno in [libc::EPERM, libc::ENOSYS] {
-            under_a_filter(&path, &[libc::SYS_statx], Answer::Error(errno));
+            under_a_filter(path, &[libc::SYS_statx], Answer::Error(errno));
         }
-        0
+        // A daemon whose launcher has ended: /proc/locks does not name it, and its descriptors alone speak for it.
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let launcher = fork(|| {
+            let lock = PidLock::acquire(path).unwrap();
+            let daemon = fork(|| {
+                lock.restamp().unwrap();
+                ready.send(lock.pid().get());
+                end.receive();
+                0
+            });
+            std::mem::forget((lock, daemon));
+            0
+        });
+        let daemon = Pid::new(ready.receive()).unwrap();
+        launcher.wait();
+        let asker = fork(|| {
+            filter(libc::SYS_statx, None, Answer::Error(libc::EPERM));
+            assert_eq!(pidflock::signal(path, Signal::CHECK), Ok(daemon));
+            0
+        });
+        let asked = asker.wait();
+        end.send(0);
+        i32::from(asked != End::Exit(0))
     });
     match inside.wait() {
         End::Exit(NOT_ALLOWED) => skip("no overlay to mount here"),
