@@ -204,6 +204,9 @@ impl PidLock {
 
     /// Makes this process the owner and writes its PID into the file. For a child, after `fork`.
     ///
+    /// The owner may call it again and again, and each time touches the file (its mtime). Supervisors that watch the file,
+    /// as finit does, take that for "ready again" after a SIGHUP.
+    ///
     /// Before an `exec`, [`hand_over`](PidLock::hand_over) must follow, since the descriptor is close-on-exec: a process
     /// that the file names, but that does not have the lock, cannot be signalled through the file.
     ///
