@@ -67,8 +67,10 @@ fn main() {
     if target.proc {
         println!("cargo::rustc-cfg=proc");
     }
-    // On 32-bit glibc the plain names are the small-file calls, which refuse large files and inode numbers.
-    if os == "linux" && cargo("CARGO_CFG_TARGET_ENV") == "gnu" && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
+    // In 32-bit glibc and uClibc the plain names are the small-file calls, which refuse large files and inode numbers
+    // (EOVERFLOW). Both have the others, also with 64-bit time_t. In musl the plain names are the large-file calls.
+    let small_files = matches!(cargo("CARGO_CFG_TARGET_ENV").as_str(), "gnu" | "uclibc");
+    if os == "linux" && small_files && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
         println!("cargo::rustc-cfg=large_file_calls");
         // And its times end in 2038: a file that is newer cannot be looked at.
         if newer_calls {

@@ -26,7 +26,8 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 /// The kernel ties the lock to the *open file*, which forked children share and which goes on over `exec` only if close-
 /// on-exec is cleared (it is set). It is let go when the last descriptor of it is closed.
 ///
-/// - **drop** does what [`release`](PidLock::release) does and ignores the result.
+/// - **drop** does what [`release`](PidLock::release) does and ignores the result. `let _ = PidLock::acquire(path)?;` drops
+///   at once, of which neither rustc nor clippy warns. Bind the lock to a name: `let _lock = ...`.
 /// - **fork**: the child has a copy of the lock that, dropped, only closes: it never frees or removes what is its
 ///   parent's. With [`restamp`](PidLock::restamp) the child becomes the owner, and the parent's copy only closes.
 /// - **exec**: closed, unless [`hand_over`](PidLock::hand_over) has kept it open.
@@ -34,6 +35,9 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 ///   `fork` and `exec`.
 ///
 /// Source: flock(2), fork(2), execve(2), close(2).
+///
+/// A daemon that drops its privileges can give the file to its new user before: `std::os::unix::fs::fchown(lock.as_fd(), ..)`.
+/// The lock stays. That user must also own the directory to remove the file at the end.
 ///
 #[doc = include_str!("../doc/life.svg")]
 ///

@@ -3,6 +3,49 @@
 use core::time::Duration;
 
 /// How long to wait for a name that another process holds.
+///
+/// # A wait that can be cancelled
+/// A signal handler does not end a wait, since a signal that comes just before the sleep would be missed. Wait in turns
+/// instead, and look at a flag between them. A turn costs a few system calls, and still wakes at once when the holder dies.
+///
+/// ```
+/// use core::{sync::atomic::{AtomicBool, Ordering::Relaxed}, time::Duration};
+/// use pidflock::{Error, PidLock, Wait};
+///
+/// /// Set by the handler of SIGTERM: by yours, or by that of the crate signal-hook.
+/// static CANCELLED: AtomicBool = AtomicBool::new(false);
+///
+/// /// Waits for the name; `None` if the wait was cancelled.
+/// fn acquire(path: &str) -> Result<Option<PidLock>, Error> {
+///     let turn = PidLock::options().wait(Wait::For(Duration::from_millis(100)));
+///     while !CANCELLED.load(Relaxed) {
+///         match turn.acquire(path) {
+///             Err(Error::AlreadyLocked { .. }) => {}
+///             result => return result.map(Some),
+///         }
+///     }
+///     Ok(None)
+/// }
+/// # extern "C" fn cancel(_: libc::c_int) {
+/// #     CANCELLED.store(true, Relaxed);
+/// # }
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-cancelled-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+/// # // SAFETY: the handler stores into an atomic.
+/// # unsafe { libc::signal(libc::SIGTERM, cancel as *const () as libc::sighandler_t) };
+/// # let holder = PidLock::acquire(path)?;
+/// # let later = |work: Box<dyn FnOnce() + Send>| std::thread::spawn(move || {
+/// #     std::thread::sleep(Duration::from_millis(250));
+/// #     work();
+/// # });
+/// # let sender = later(Box::new(|| assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0)));
+/// # assert!(acquire(path)?.is_none(), "the signal cancels the wait");
+/// # assert!(CANCELLED.swap(false, Relaxed) && sender.join().is_ok());
+/// # let leaver = later(Box::new(|| drop(holder)));
+/// # assert!(acquire(path)?.is_some(), "without it the wait goes on until the name is free");
+/// # assert!(leaver.join().is_ok());
+/// # Ok::<(), pidflock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Not at all.

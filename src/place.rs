@@ -6,14 +6,20 @@ use crate::{
     path::{self, NAME_MAX, PATH_MAX},
     sys::{self, FileId, LockKind, Stat},
 };
-use core::ffi::CStr;
+use core::{ffi::CStr, fmt};
 
 /// An open directory and a name in it. `chdir`, `chroot` and a renamed parent do not change which file is meant.
-#[derive(Debug)]
 pub(crate) struct Place {
     directory: OwnedFd,
     /// Ends in a NUL.
     name: [u8; NAME_MAX + 1],
+}
+
+/// The name, and not its buffer of 256 bytes.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("directory", &self.directory).field("name", &self.name()).finish()
+    }
 }
 
 /// A file that was opened for a lock.

@@ -15,7 +15,7 @@ use core::{
     mem::MaybeUninit,
 };
 
-/// libc, with the large-file calls in the place of the small-file ones of 32-bit glibc.
+/// libc, with the large-file calls in the place of the small-file ones of 32-bit glibc and uClibc.
 mod c {
     #[cfg(errno = "___errno")]
     pub(super) use libc::___errno as errno_location;
