@@ -6,7 +6,10 @@ use crate::{
     path::{self, NAME_MAX, PATH_MAX},
     sys::{self, FileId, LockKind, Stat},
 };
-use core::{ffi::CStr, fmt};
+use core::{
+    ffi::CStr,
+    fmt::{self, Write},
+};
 
 /// An open directory and a name in it. `chdir`, `chroot` and a renamed parent do not change which file is meant.
 pub(crate) struct Place {
@@ -18,7 +21,12 @@ pub(crate) struct Place {
 /// The name, and not its buffer of 256 bytes.
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("directory", &self.directory).field("name", &self.name()).finish()
+        // The `Debug` of a string can panic.
+        f.write_char('"')?;
+        for byte in self.name().to_bytes() {
+            f.write_char(if byte.is_ascii_graphic() { char::from(*byte) } else { '?' })?;
+        }
+        f.write_char('"')
     }
 }
 
