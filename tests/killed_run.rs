@@ -169,7 +169,9 @@ fn kill_everywhere(options: &[&str], victim: Victim) {
         lock.release().unwrap();
         if let Some(guard) = guard {
             let deadline = Instant::now() + Duration::from_secs(10);
-            let lives = || fs::exists(format!("/proc/{}", guard.pid)).unwrap();
+            // Who inherits orphans may be slow to wait for them.
+            let stat = format!("/proc/{}/stat", guard.pid);
+            let lives = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
             while lives() {
                 assert!(Instant::now() < deadline, "{what}: the guard lives on");
                 thread::sleep(Duration::from_millis(1));
