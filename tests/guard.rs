@@ -270,6 +270,27 @@ fn a_command_that_ends_or_is_killed_leaves_no_file_and_the_name_is_free() {
     }
 }
 
+/// It has had no time yet to let go.
+#[test]
+fn a_start_right_after_the_end_waits_for_the_guard_and_one_beside_a_holder_does_not() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut command = sleeping(&[], path);
+    let start = Instant::now();
+    assert_eq!(says(run(&[], path).arg("true")).0, 75);
+    assert!(start.elapsed() < Duration::from_millis(500));
+    let guard = guard(path);
+    assert_eq!(unsafe { libc::kill(guard, libc::SIGSTOP) }, 0);
+    command.0.kill().unwrap();
+    command.wait();
+    let mut next = Running::start(run(&[], path).arg("true"));
+    thread::sleep(Duration::from_millis(300));
+    assert!(next.0.try_wait().unwrap().is_none());
+    assert_eq!(unsafe { libc::kill(guard, libc::SIGCONT) }, 0);
+    assert_eq!(next.wait(), End::Exit(0));
+    until(|| !exists(path) && guards(path).is_empty());
+}
+
 /// Those who wait for the name, or look who has it, have shared locks for an instant.
 #[test]
 fn a_guard_sees_through_those_who_look() {
@@ -481,7 +502,8 @@ fn without(calls: &[i64]) {
     }
     program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // Root may do without, and then a program can still become root's.
+    assert!(is_root() || unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
 
@@ -510,6 +532,43 @@ fn an_old_kernel_gets_a_guard_that_looks_at_intervals_and_has_inherited_nothing(
         running.0.kill().unwrap();
         running.wait();
         until(|| !exists(path) && guards(path).is_empty());
+    }
+}
+
+/// Without a pidfd, and without a look at COMMAND, which has become another user's: then it has not ended.
+#[test]
+fn a_command_that_is_hidden_has_not_ended() {
+    let scratch = Scratch::new();
+    fs::set_permissions(&scratch.directory, fs::Permissions::from_mode(0o777)).unwrap();
+    let (path, sleep) = (scratch.path("pid"), scratch.path("sleep"));
+    let ended = container(|| {
+        let proc = c"proc".as_ptr();
+        assert_eq!(unsafe { libc::mount(proc, c"/proc".as_ptr(), proc, 0, c"hidepid=2".as_ptr().cast()) }, 0);
+        fs::copy("/bin/sleep", sleep).unwrap();
+        fs::set_permissions(sleep, fs::Permissions::from_mode(0o4755)).unwrap();
+        let mut command = run(&["-o"], path);
+        unsafe {
+            command.pre_exec(|| {
+                without(&[libc::SYS_pidfd_open]);
+                assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
+                Ok(())
+            })
+        };
+        let mut running = Running::start(command.args([sleep, "60"]));
+        until(|| is(running.pid(), "sleep"));
+        if !fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap().contains("Uid:\t54321\t0\t") {
+            return NOT_ALLOWED; // no file system here lets a program become root's
+        }
+        thread::sleep(Duration::from_millis(300));
+        assert!(is_locked(path), "its guard has let go");
+        running.0.kill().unwrap();
+        running.wait();
+        until(|| !exists(path));
+        0
+    });
+    match ended.wait() {
+        End::Exit(NOT_ALLOWED) => skip("a container needs root"),
+        end => assert_eq!(end, End::Exit(0)),
     }
 }
 

@@ -52,8 +52,10 @@ pub enum Stop {
     Exit(i64),
     /// A signal is about to be delivered.
     Signal(i32),
-    /// It has forked this child, which is traced as well.
+    /// It has forked this child, which is traced as well. After a vfork, it goes on only once the child has ended.
     Forked(i32),
+    /// It has become another program.
+    Executed,
     Ended(End),
 }
 
@@ -109,6 +111,8 @@ impl Traced {
         let options = libc::PTRACE_O_TRACESYSGOOD
             | libc::PTRACE_O_EXITKILL
             | libc::PTRACE_O_TRACEFORK
+            | libc::PTRACE_O_TRACEVFORK
+            | libc::PTRACE_O_TRACEEXEC
             | libc::PTRACE_O_TRACESECCOMP;
         let none = std::ptr::null_mut::<libc::c_void>();
         match unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, self.pid, none, i64::from(options)) } {
@@ -128,15 +132,24 @@ impl Traced {
     }
 
     fn resume(&mut self, request: libc::c_uint) -> Stop {
+        self.let_go(request);
+        self.wait()
+    }
+
+    fn let_go(&mut self, request: libc::c_uint) {
         let none = std::ptr::null_mut::<libc::c_void>();
         let signal = i64::from(std::mem::take(&mut self.signal));
         let gone = unsafe { libc::ptrace(request, self.pid, none, signal) } == -1;
         // If the process was killed while it was stopped, its only next stop is its end.
         assert!(!gone || io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH));
-        self.wait()
     }
 
-    fn wait(&mut self) -> Stop {
+    /// Lets it go on, and does not wait for its next stop, which needs another process: `wait` returns that.
+    pub fn set_off(&mut self) {
+        self.let_go(libc::PTRACE_SYSCALL);
+    }
+
+    pub fn wait(&mut self) -> Stop {
         let mut status = 0;
         assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) }, self.pid);
         if !libc::WIFSTOPPED(status) {
@@ -148,7 +161,11 @@ impl Traced {
                 End::Signal(libc::WTERMSIG(status))
             });
         }
-        if status >> 8 == libc::SIGTRAP | (libc::PTRACE_EVENT_FORK << 8) {
+        let event = |event| status >> 8 == libc::SIGTRAP | (event << 8);
+        if event(libc::PTRACE_EVENT_EXEC) {
+            return Stop::Executed;
+        }
+        if event(libc::PTRACE_EVENT_FORK) || event(libc::PTRACE_EVENT_VFORK) {
             let mut child: libc::c_ulong = 0;
             let none = std::ptr::null_mut::<libc::c_void>();
             unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, self.pid, none, &raw mut child) };

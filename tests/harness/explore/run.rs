@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
                     process.task.end = Some(end);
                     return;
                 }
-                Stop::Exit(_) | Stop::Signal(_) => {}
+                Stop::Exit(_) | Stop::Signal(_) | Stop::Executed => {}
             }
             stop = self.processes[place].traced.go_on_to_a_call();
         }
