@@ -623,3 +623,16 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     assert_eq!(content(path), "2147483647\n");
     assert!(!is_locked(path));
 }
+
+#[test]
+fn a_process_that_outlives_the_owner_leaves_another_file_of_the_same_claim_alone() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let lock = PidLock::acquire(path).unwrap();
+    let claim = fs::read(path).unwrap();
+    fs::remove_file(path).unwrap();
+    fs::write(path, &claim).unwrap();
+    lock.release_if_last(Wait::Never).unwrap();
+    assert_eq!(fs::read(path).unwrap(), claim);
+    assert!(!is_locked(path));
+}
