@@ -628,7 +628,7 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
 fn a_process_that_outlives_the_owner_leaves_another_file_of_the_same_claim_alone() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
-    let lock = PidLock::acquire(path).unwrap();
+    let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();
     let claim = fs::read(path).unwrap();
     fs::remove_file(path).unwrap();
     fs::write(path, &claim).unwrap();
