@@ -44,6 +44,13 @@ fn assert_names(path: &str, holder: u32) {
     assert_eq!(signal(path, Signal::CHECK), Ok(Pid::try_from(holder).unwrap()));
 }
 
+/// From now on this process and its children run on the processor on which it runs now.
+fn stay_on_one_processor() {
+    let mut one: libc::cpu_set_t = unsafe { mem::zeroed() };
+    unsafe { libc::CPU_SET(libc::sched_getcpu() as usize, &mut one) };
+    assert_eq!(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const one) }, 0);
+}
+
 /// Runs `work` in a child that has no /proc.
 fn without_proc(work: impl FnOnce()) {
     in_private_mounts(|| {
@@ -499,6 +506,7 @@ fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
     });
     let (path, told) = (scratch.path("both/x.pid"), Pipe::new());
     in_private_mounts(|| {
+        stay_on_one_processor();
         assert!(mount(c"tmpfs", &lower, c"") && mount(c"tmpfs", &upper, c""));
         for name in ["upper/files", "upper/work"] {
             fs::create_dir(scratch.path(name)).unwrap();
@@ -530,7 +538,7 @@ fn on_an_overlay_of_two_file_systems_the_holder_is_signalled_and_nobody_else() {
         ask();
         without_sys_ptrace(ask);
 
-        // Another file of the overlay has the same numbers.
+        // Another file of the overlay has the same numbers. /proc/locks shows the later one first, of one processor.
         let inode = fs::metadata(path).unwrap().ino();
         let twin = (0..99).map(|number| scratch.path(&format!("both/{number}")));
         let twin = twin.into_iter().find(|twin| fs::metadata(twin).unwrap().ino() == inode).unwrap();
