@@ -36,7 +36,9 @@ const TARGETS: &[Target] = &[
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-check-cfg=cfg(pidfd, clone, o_path, proc, large_file_calls)");
+    println!("cargo::rustc-check-cfg=cfg(pidfd, statx, clone, o_path, proc, large_file_calls, wide_stat)");
+    // For the builder to set, in RUSTFLAGS: makes no call that is newer than Linux 4.10, since a filter may kill for one.
+    println!("cargo::rustc-check-cfg=cfg(pidflock_no_pidfd)");
     for target in TARGETS {
         println!("cargo::rustc-check-cfg=cfg(errno, values(\"{}\"))", target.errno);
     }
@@ -49,8 +51,12 @@ fn main() {
         return;
     };
     println!("cargo::rustc-cfg=errno=\"{}\"", target.errno);
-    if target.pidfd {
+    let newer_calls = env::var_os("CARGO_CFG_PIDFLOCK_NO_PIDFD").is_none();
+    if target.pidfd && newer_calls {
         println!("cargo::rustc-cfg=pidfd");
+    }
+    if target.proc && newer_calls {
+        println!("cargo::rustc-cfg=statx");
     }
     if target.clone {
         println!("cargo::rustc-cfg=clone");
@@ -61,9 +67,15 @@ fn main() {
     if target.proc {
         println!("cargo::rustc-cfg=proc");
     }
-    // On 32-bit glibc the plain names are the small-file calls, which refuse large files and inode numbers.
-    if os == "linux" && cargo("CARGO_CFG_TARGET_ENV") == "gnu" && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
+    // In 32-bit glibc and uClibc the plain names are the small-file calls, which refuse large files and inode numbers
+    // (EOVERFLOW). Both have the others, also with 64-bit time_t. In musl the plain names are the large-file calls.
+    let small_files = matches!(cargo("CARGO_CFG_TARGET_ENV").as_str(), "gnu" | "uclibc");
+    if os == "linux" && small_files && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
         println!("cargo::rustc-cfg=large_file_calls");
+        // And its times end in 2038: a file that is newer cannot be looked at.
+        if newer_calls {
+            println!("cargo::rustc-cfg=wide_stat");
+        }
     }
     // MIPS kept the numbering of IRIX.
     let mips = cargo("CARGO_CFG_TARGET_ARCH").starts_with("mips");

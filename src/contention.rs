@@ -2,7 +2,7 @@
 
 use crate::{
     claim,
-    error::Error,
+    error::{Call, Errno, Error},
     fd::BorrowedFd,
     options::Wait,
     place::Place,
@@ -106,8 +106,10 @@ impl Backoff {
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
     pub(crate) fn wait_for_change(&mut self, file: BorrowedFd<'_>, kind: LockKind) -> Result<(), Error> {
         self.turns = 0;
-        if matches!(self.until, Until::Forever) {
-            return sys::lock(file, kind); // whoever has it, and however
+        // Whoever has it, and however. If this file system cannot wait, we look again at intervals; if it cannot lock, the
+        // next look says so.
+        if matches!(self.until, Until::Forever) && sys::lock(file, kind).is_ok() {
+            return Ok(());
         }
         let left = self.until.left()?;
         let shared = kind == LockKind::Exclusive && self.may_ask && matches!(is_free(file), Ok(true));
@@ -165,7 +167,7 @@ pub(crate) fn lock_and_verify(
 ) -> Result<Stat, Error> {
     loop {
         let locked = match kind {
-            LockKind::Exclusive => sys::try_lock(file, kind)?,
+            LockKind::Exclusive => try_exclusive(file, backoff.may_ask)?,
             LockKind::Shared => is_free(file)?,
         };
         // Also without the lock: a loser to a holder that is leaving must move on to the next file.
@@ -177,11 +179,30 @@ pub(crate) fn lock_and_verify(
     }
 }
 
+/// Step 4. On SMB, where locks are mandatory, flock(2) says `EACCES` beside another's lock: flock(2), "CIFS details".
+fn try_exclusive(file: BorrowedFd<'_>, may_ask: bool) -> Result<bool, Error> {
+    match sys::try_lock(file, LockKind::Exclusive) {
+        Err(FORBIDDEN) if is_unreadable(file) || may_ask && matches!(is_free(file), Ok(true)) => Ok(false),
+        result => result,
+    }
+}
+
+/// What flock(2) also says where a security module forbids every lock. That is no contention.
+const FORBIDDEN: Error = Error::Sys { call: Call::Flock, errno: Errno::PermissionDenied };
+
+/// Whether reads are refused: another has a mandatory lock, since we have opened the file for reading.
+fn is_unreadable(file: BorrowedFd<'_>) -> bool {
+    matches!(claim::read(file), Err(Error::Sys { errno: Errno::PermissionDenied, .. }))
+}
+
 /// Whether nobody holds the file: a shared lock can be had.
 pub(crate) fn is_free(file: BorrowedFd<'_>) -> Result<bool, Error> {
-    let free = sys::try_lock(file, LockKind::Shared)?;
+    let free = match sys::try_lock(file, LockKind::Shared) {
+        Err(FORBIDDEN) if is_unreadable(file) => false,
+        result => result?,
+    };
     if free {
-        sys::unlock(file)?;
+        let _what_was_seen_counts = sys::unlock(file);
     }
     Ok(free)
 }

@@ -16,10 +16,11 @@ pub enum Error {
     /// Contention is never reported in any other way. `holder` is the process named in the file, if it was alive when
     /// we looked (without pidfds also if it was dead, and nobody had waited for it yet); `None` if the file names nobody
     /// (its holder has locked, but not stamped it yet), a process that is dead or that this PID namespace cannot see, or
-    /// if somebody sits on a *shared* lock or has a lease on the file.
+    /// if somebody sits on a *shared* lock or has a lease on the file. It is the claim of the file, and may be a stranger's
+    /// number: a refusal is to be fast. [`probe`](crate::probe) asks the kernel as well.
     ///
     /// Is `holder` this process itself? Then it has acquired the name twice, or `pidflock run` has started it under that
-    /// name: see [`PidLock::adopt`](crate::PidLock::adopt#under-pidflock-run).
+    /// name: see [`PidLock::adopt`](crate::PidLock::adopt).
     AlreadyLocked {
         /// The process that claims the lock.
         holder: Option<Pid>,
@@ -34,8 +35,8 @@ pub enum Error {
     Replaced,
     /// Nobody holds the lock, so that there is nobody to signal.
     NotLocked,
-    /// The file may not direct a signal: others than its owner can write it, or its owner may not signal the process
-    /// that it names.
+    /// The file may not direct a signal: somebody other than root and the caller can write it. Everybody can, or its
+    /// owner or group can, and may not signal the process, or nothing but the file says that the process has the lock.
     Untrusted,
     /// A system call failed.
     Sys {
@@ -84,9 +85,7 @@ impl Error {
             Error::NotAPidFile => "not a regular file with one link",
             Error::Replaced => "replaced by another file",
             Error::NotLocked => "not locked",
-            Error::Untrusted => {
-                "not trusted: others can write it, or its owner may not signal the process that it names"
-            }
+            Error::Untrusted => "not trusted: others than root and you can write it",
             Error::Sys { call, errno } => {
                 return Message { words: [call.name(), ": ", errno.text()], number: errno.unnamed_number() };
             }
@@ -129,6 +128,16 @@ pub(crate) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
         Err(Error::Sys { errno: Errno::NotFound, .. }) => Ok(None),
         result => result.map(Some),
     }
+}
+
+/// Whether a seccomp filter or a security module may have refused this call alone. Kernels that are older, or built without
+/// it, answer in this way, too.
+#[cfg(any(pidfd, statx))]
+pub(crate) fn is_refused_call(error: Error) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::NotImplemented | Errno::NotPermitted | Errno::PermissionDenied | Errno::NoDevice)
+    )
 }
 
 impl fmt::Display for Error {
@@ -176,7 +185,7 @@ macro_rules! calls {
 
 #[rustfmt::skip]
 calls! {
-    ClockGettime "clock_gettime", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
+    ClockGettime "clock_gettime", Fchmod "fchmod", Fcntl "fcntl", Flock "flock", Fstat "fstat", Fstatat "fstatat",
     Fsync "fsync", Ftruncate "ftruncate", Getdents64 "getdents64", Getpid "getpid", Kill "kill", Mkdirat "mkdirat",
     Openat "openat", PidfdOpen "pidfd_open", PidfdSendSignal "pidfd_send_signal", Ppoll "ppoll", Pread "pread",
     Pwrite "pwrite", Unlinkat "unlinkat",
@@ -233,19 +242,33 @@ macro_rules! errnos {
 #[rustfmt::skip]
 errnos! {
     PermissionDenied         EACCES       "permission denied",
+    BadAddress               EFAULT       "bad address",
     BadDescriptor            EBADF        "bad file descriptor",
+    BrokenPipe               EPIPE        "broken pipe",
+    Deadlock                 EDEADLK      "resource deadlock avoided",
+    NoDestination            EDESTADDRREQ "destination address required",
     QuotaExceeded            EDQUOT       "disk quota exceeded",
     AlreadyExists            EEXIST       "file exists",
+    ExecutableFileBusy       ETXTBSY      "text file busy",
     FileTooLarge             EFBIG        "file too large",
     InvalidInput             EINVAL       "invalid argument",
     Io                       EIO          "input/output error",
+    IsADirectory             EISDIR       "is a directory",
     SymbolicLinkLoop         ELOOP        "too many levels of symbolic links",
+    TooManyLinks             EMLINK       "too many links",
     TooManyOpenFiles         EMFILE       "too many open files",
     NameTooLong              ENAMETOOLONG "file name too long",
     TooManyOpenFilesInSystem ENFILE       "too many open files in system",
+    NoDevice                 ENODEV       "no such device",
+    NoDeviceOrAddress        ENXIO        "no such device or address",
+    NotConnected             ENOTCONN     "transport endpoint is not connected",
+    NotExecutable            ENOEXEC      "exec format error",
     NotFound                 ENOENT       "no such file or directory",
+    NotSeekable              ESPIPE       "illegal seek",
     NoLock                   ENOLCK       "no locks available",
     OutOfMemory              ENOMEM       "cannot allocate memory",
+    ResourceBusy             EBUSY        "device or resource busy",
+    StaleHandle              ESTALE       "stale file handle",
     StorageFull              ENOSPC       "no space left on device",
     NotImplemented           ENOSYS       "function not implemented",
     NotADirectory            ENOTDIR      "not a directory",
@@ -253,6 +276,10 @@ errnos! {
     NotPermitted             EPERM        "operation not permitted",
     ReadOnlyFilesystem       EROFS        "read-only file system",
     NoProcess                ESRCH        "no such process",
+    TimedOut                 ETIMEDOUT    "connection timed out",
+    TooManyArguments         E2BIG        "argument list too long",
+    ValueTooLarge            EOVERFLOW    "value too large for defined data type",
+    WouldBlock               EWOULDBLOCK  "resource temporarily unavailable",
 }
 
 impl Errno {

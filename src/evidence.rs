@@ -7,12 +7,14 @@
 //! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints and, where these
 //! do not settle it, by statx(2) without a question to a server.
 
-use crate::{error::Error, fd::BorrowedFd, process::Process, sys::Stat};
+#[cfg(statx)]
+use crate::error::is_refused_call;
+use crate::{error::Error, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat};
 #[cfg(proc)]
 use crate::{
     error::{Errno, found},
     fd::{AsFd, AsRawFd, OwnedFd},
-    pid::{self, Pid},
+    path, pid,
     sys::{self, FileId},
 };
 #[cfg(proc)]
@@ -40,8 +42,10 @@ impl Evidence {
         let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
         let proc = proc.as_fd();
         let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
-        let mut buffer = [0; INFO];
-        let target = Target { id: stat.id, inode: inode_of(own_info(proc, file, &mut buffer)?) };
+        let mut target = Target::new(proc, file, stat)?;
+        if process.pid().get() == sys::getpid() {
+            target.look = u64::try_from(file.as_raw_fd()).ok();
+        }
         let (seen, users) = match told(directory_of(proc, number))? {
             // Open, it stays with the process when its number is given to another.
             Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
@@ -50,17 +54,76 @@ impl Evidence {
         if seen == Some(Seen::Locked) {
             return Ok(Evidence { has_lock: Some(true), users });
         }
-        let has_lock = match taker_of(proc, &target)? {
+        let has_lock = match taker_of(proc, &target, number)? {
             // It may have closed its own descriptor. Or it has only the number of the one that took the lock.
-            Some(taker) if taker == number => started_before(proc, number, sys::modified(file)?)?,
+            Taker::Itself { on_this_file: true } => started_before(proc, number, sys::modified(file)?)?,
+            Taker::Itself { on_this_file: false } => None,
             _ if seen == Some(Seen::Nothing) => Some(false),
-            // After a `restamp` another took it, the launcher, which may have ended.
-            Some(taker) => is_alive(proc, taker, number == process.pid())?.then_some(false),
-            // Denied. Or open, without a word of a lock: its file system may keep its own.
-            None => None,
+            // Open without a lock, where the kernel shows that there is one.
+            Taker::Another(_) if seen == Some(Seen::Open) => Some(false),
+            // Denied. After a `restamp` another took it, the launcher, which may have ended.
+            Taker::Another(Some(taker)) => is_alive(proc, taker, number == process.pid())?.then_some(false),
+            // Denied. Or open without a lock, where the file system keeps its locks to itself.
+            Taker::Another(None) | Taker::Unknown => None,
         };
         Ok(Evidence { has_lock, users })
     }
+}
+
+/// The process that has taken the lock on this file and has it now: /proc/locks and its descriptors agree. None if they
+/// do not name one.
+#[cfg(proc)]
+pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(None) };
+    let proc = proc.as_fd();
+    let target = Target::new(proc, file, stat)?;
+    let mut confirmed = None;
+    each_lock(proc, &mut |lock| {
+        let Some(number) = lock.taker.filter(|_| target.is(lock.id) != Some(false)) else { return Ok(false) };
+        // Held first, so that what is looked at is the process that is returned.
+        let Some(process) = Process::find(number)? else { return Ok(false) };
+        if number_in(proc, &process)? == Some(number) {
+            if let Some(directory) = told(directory_of(proc, number))? {
+                if told(search_process(directory.as_fd(), &target))? == Some(Seen::Locked) {
+                    confirmed = Some(process);
+                }
+            }
+        }
+        Ok(confirmed.is_some())
+    })?;
+    Ok(confirmed)
+}
+
+/// Calls `f` with each process that has the lock on this file now, as far as /proc shows their descriptors; with none where
+/// this /proc does not number processes as we do.
+#[cfg(proc)]
+pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
+    let proc = proc.as_fd();
+    if !numbers_as_we_do(proc)? {
+        return Ok(());
+    }
+    let target = Target::new(proc, file, stat)?;
+    each_entry(proc, &mut |name| {
+        if let Some(number) = Pid::from_digits(name.to_bytes()) {
+            if let Some(directory) = told(directory_of(proc, number))? {
+                if told(search_process(directory.as_fd(), &target))? == Some(Seen::Locked) {
+                    f(number);
+                }
+            }
+        }
+        Ok(false)
+    })
+}
+
+#[cfg(not(proc))]
+pub(crate) fn each_sharer(_: BorrowedFd<'_>, _: &Stat, _: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+    Ok(())
+}
+
+#[cfg(not(proc))]
+pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Process>, Error> {
+    Ok(None)
 }
 
 /// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
@@ -133,7 +196,7 @@ impl Name {
     }
 
     fn get(&self) -> &CStr {
-        sys::c_str(&self.bytes)
+        path::c_str(&self.bytes)
     }
 }
 
@@ -156,16 +219,22 @@ fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result
 /// ours. None if it knows no such process.
 #[cfg(proc)]
 fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Error> {
+    #[cfg(pidfd)]
     if let Some(pidfd) = process.pidfd() {
         let mut buffer = [0; INFO];
         return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
     }
-    // Without a pidfd: the same number as ours, if this /proc gives us the number that we have.
-    let Some(own) = Pid::new(sys::getpid()) else { return Ok(None) };
-    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(None) };
-    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(None) };
-    let numbers_as_we_do = sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id;
-    Ok(numbers_as_we_do.then_some(process.pid()))
+    // Without a pidfd: the same number as ours.
+    Ok(numbers_as_we_do(proc)?.then_some(process.pid()))
+}
+
+/// Whether this /proc gives us the number that we have.
+#[cfg(proc)]
+fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Error> {
+    let Some(own) = Pid::new(sys::getpid()) else { return Ok(false) };
+    let Some(by_number) = told(directory_of(proc, own))? else { return Ok(false) };
+    let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(false) };
+    Ok(sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id)
 }
 
 /// What this /proc says of a descriptor of ours; nothing if it does not know us.
@@ -200,24 +269,46 @@ fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Error> {
     Ok(real.zip(saved).map(|(real, saved)| [real, saved]))
 }
 
-/// The file that was locked.
+/// The file that was locked, by its numbers.
 #[cfg(proc)]
 struct Target {
-    /// As stat(2) has it.
+    /// As stat(2) has them.
     id: FileId,
-    /// As the kernel has it, if it says so.
-    inode: Option<u64>,
+    /// As the kernel has them, and prints them for a lock; none before Linux 5.14.
+    kernel_id: Option<FileId>,
+    /// The descriptor through which we look, where the process is this one: it says nothing of a lock.
+    look: Option<u64>,
 }
 
 #[cfg(proc)]
 impl Target {
-    /// Whether the kernel's numbers are those of the file: none if they do not settle it. Their device may be another than
-    /// that of stat(2), as on btrfs and overlayfs.
-    fn is(&self, id: FileId) -> Option<bool> {
-        if id == self.id {
-            return Some(true);
+    fn new(proc: BorrowedFd<'_>, file: BorrowedFd<'_>, stat: &Stat) -> Result<Target, Error> {
+        let mut buffer = [0; INFO];
+        let info = own_info(proc, file, &mut buffer)?;
+        let (inode, mount, mut kernel_id) = (inode_of(info), field(info, b"mnt_id:"), None);
+        if let (Some(inode), Some(mount)) = (inode, mount) {
+            // A line of proc_pid_mountinfo(5) begins with the mount, its parent, and the device: `27 1 254:0 ...`.
+            each_line(proc, c"thread-self/mountinfo", &mut |line| {
+                let mut words = line.split(|byte| matches!(byte, b' ' | b':'));
+                let found = words.next() == Some(mount);
+                if found {
+                    let mut numbers = words.skip(1).map(|word| pid::number(word, 10));
+                    let device = numbers.next().flatten().zip(numbers.next().flatten());
+                    kernel_id = device.map(|(major, minor)| FileId::new(major, minor, inode));
+                }
+                Ok(found)
+            })?;
         }
-        self.inode.filter(|inode| *inode != id.inode).map(|_| false)
+        Ok(Target { id: stat.id, kernel_id, look: None })
+    }
+
+    /// Whether a lock is on this file; none if its numbers do not settle that. (On btrfs and overlayfs the kernel prints the
+    /// same ones for several files.)
+    fn is(&self, lock: FileId) -> Option<bool> {
+        if self.kernel_id.is_some_and(|id| lock != id) {
+            return Some(false);
+        }
+        if lock == self.id { Some(true) } else { None }
     }
 }
 
@@ -256,13 +347,16 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
     let files = sys::openat(thread, c"fd", sys::DIRECTORY, 0)?;
     let mut best = Seen::Nothing;
     each_entry(infos.as_fd(), &mut |name| {
+        if target.look.is_some() && target.look == pid::number(name.to_bytes(), 10) {
+            return Ok(false);
+        }
         let mut buffer = [0; INFO];
         // The entries `.` and `..` cannot be read.
         let text = read(infos.as_fd(), name, &mut buffer).unwrap_or_default();
         let lock = text.split(|byte| *byte == b'\n').find_map(Lock::parse);
         let is_target = match &lock {
             Some(lock) => target.is(lock.id),
-            None => inode_of(text).zip(target.inode).filter(|(its, ours)| its != ours).map(|_| false),
+            None => inode_of(text).zip(target.kernel_id).filter(|(its, ours)| *its != ours.inode).map(|_| false),
         };
         let is_target = match is_target {
             Some(is_target) => is_target,
@@ -281,11 +375,15 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
 #[cfg(proc)]
 fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Error> {
     let Some(link) = found(sys::openat(files, name, sys::LINK, 0))? else { return Ok(false) };
+    let look = || sys::fstat(link.as_fd()).map(|stat| stat.id);
+    #[cfg(statx)]
     let id = match sys::id_without_asking(link.as_fd()) {
-        // Before Linux 4.11.
-        Err(Error::Sys { errno: Errno::NotImplemented, .. }) => sys::fstat(link.as_fd()).map(|stat| stat.id),
+        // Before Linux 4.11, or forbidden by a filter.
+        Err(error) if is_refused_call(error) => look(),
         result => result,
     };
+    #[cfg(not(statx))]
+    let id = look();
     Ok(id.is_ok_and(|id| id == file))
 }
 
@@ -310,22 +408,42 @@ impl Lock {
     }
 }
 
-/// The process that took the lock on the file, by /proc/locks; none if it does not say.
+/// The process that took the lock on a file.
 #[cfg(proc)]
-fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error> {
-    let Some(locks) = told(sys::openat(proc, c"locks", sys::READ, 0))? else { return Ok(None) };
-    let mut buffer = [0; 4096];
-    let mut offset = 0;
-    loop {
-        let text = sys::read_at(locks.as_fd(), &mut buffer, offset)?;
-        let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
-        let mut locks = text.split(|byte| *byte == b'\n').filter_map(Lock::parse);
-        if let Some(lock) = locks.find(|lock| target.is(lock.id) == Some(true)) {
-            return Ok(lock.taker);
+enum Taker {
+    /// The process in question; or one that had its number. The lock may be on another file of the same numbers.
+    Itself {
+        on_this_file: bool,
+    },
+    /// Another; none if this /proc has no number for it.
+    Another(Option<Pid>),
+    Unknown,
+}
+
+/// By /proc/locks. Of several locks with the numbers of the file, it is that of another.
+#[cfg(proc)]
+fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Error> {
+    let mut taker = Taker::Unknown;
+    each_lock(proc, &mut |lock| {
+        let on_this_file = match target.is(lock.id) {
+            Some(true) => true,
+            None if target.kernel_id.is_some() => false,
+            _ => return Ok(false),
+        };
+        if lock.taker != Some(number) {
+            taker = Taker::Another(lock.taker);
+        } else if on_this_file || matches!(taker, Taker::Unknown) {
+            taker = Taker::Itself { on_this_file };
         }
-        // A line that was cut is read again.
-        offset += i32::try_from(end).unwrap_or(i32::MAX) + 1;
-    }
+        Ok(on_this_file)
+    })?;
+    Ok(taker)
+}
+
+/// Calls `f` with each lock of /proc/locks, until it returns true.
+#[cfg(proc)]
+fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error>) -> Result<(), Error> {
+    each_line(proc, c"locks", &mut |line| Lock::parse(line).map_or(Ok(false), &mut *f))
 }
 
 /// Whether a process started before the file was stamped: one that started later has got the number of another. None if
@@ -337,17 +455,54 @@ fn taker_of(proc: BorrowedFd<'_>, target: &Target) -> Result<Option<Pid>, Error>
 fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Error> {
     /// In nanoseconds. The unit of times in /proc is the same on all processors.
     const TICK: u64 = 10_000_000;
-    const ALLOWANCE: i64 = 10_000_000_000;
+    const ALLOWANCE: i64 = 2_000_000_000;
     let mut buffer = [0; INFO];
     let text = read(proc, Name::of(number.as_u32(), "", "/stat").get(), &mut buffer)?;
     // The name of the program, in parentheses, may hold blanks. The start is the 22nd field, the 20th after that.
     let after = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
     let start = after.trim_ascii().split(|byte| *byte == b' ').nth(19).and_then(|text| pid::number(text, 10));
     let Some(start) = start else { return Ok(None) };
-    let booted = i64::try_from(sys::now(sys::WALL)?.saturating_sub(sys::now(sys::BOOT)?)).unwrap_or(i64::MAX);
+    // The clock on the wall may have left what a 32-bit system can tell.
+    let (Ok(now), Ok(up)) = (sys::now(sys::WALL), sys::now(sys::BOOT)) else { return Ok(None) };
+    let booted = i64::try_from(now.saturating_sub(up)).unwrap_or(i64::MAX);
     let started = booted.saturating_add(i64::try_from(start.saturating_mul(TICK)).unwrap_or(i64::MAX));
     let latest = stamped.saturating_add(ALLOWANCE);
     Ok(if latest < booted { None } else { Some(started <= latest) })
+}
+
+/// Calls `f` with each line of a file in /proc, until it returns true, or up to a line that is longer than the buffer.
+#[cfg(proc)]
+fn each_line(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    f: &mut dyn FnMut(&[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let Some(file) = told(sys::openat(directory, name, sys::READ, 0))? else { return Ok(()) };
+    let mut buffer = [0; 4096];
+    // The beginning of a line is kept, since to read it again the kernel would begin with the first line.
+    let (mut offset, mut kept) = (0, 0);
+    loop {
+        let read = sys::read_at(file.as_fd(), buffer.get_mut(kept..).unwrap_or_default(), offset)?.len();
+        if read == 0 {
+            return Ok(());
+        }
+        offset += i32::try_from(read).unwrap_or(0);
+        let filled = kept + read;
+        let mut rest = buffer.get(..filled).unwrap_or_default();
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            if f(rest.get(..end).unwrap_or_default())? {
+                return Ok(());
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        kept = rest.len();
+        for to in 0..kept {
+            let byte = buffer.get(filled - kept + to).copied().unwrap_or_default();
+            if let Some(to) = buffer.get_mut(to) {
+                *to = byte;
+            }
+        }
+    }
 }
 
 /// Calls `f` with the name of each entry of a directory, until it returns true.

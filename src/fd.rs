@@ -1,6 +1,7 @@
 //! Descriptors: std's where there is std, and minimal twins of the same names where there is not.
 
 #[cfg(feature = "std")]
+#[cfg_attr(docsrs, doc(auto_cfg = false))] // the names are there without std, too
 pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 #[cfg(not(feature = "std"))]

@@ -29,7 +29,8 @@ pub enum State {
     },
     /// Somebody holds it.
     Held {
-        /// The process that the file names, if it is alive; see [`Error::AlreadyLocked`].
+        /// The process that the file names, if it is alive and the kernel does not say that it has no such lock. Else the
+        /// one that took the lock, if the kernel says that it still has it. Else none.
         holder: Option<Pid>,
     },
 }
@@ -119,14 +120,64 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 ///
 /// # Platform-specific behavior
 /// Calls `openat`, `fcntl` to move a descriptor above 2, `flock`, `fstat`, `fstatat`, `pread` and `close`; for the holder
-/// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds; and between two looks `nanosleep`.
+/// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and in /proc `getdents64`; and between two looks
+/// `nanosleep`. What /proc does not show speaks neither for the claim nor against it.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
-    match open_free(path.bytes(), Wait::Never) {
+    let path = path.bytes();
+    match open_free(path, Wait::Never) {
         Ok(None) => Ok(State::Absent),
         Ok(Some(file)) => Ok(State::Free { stale: claim::read(file.as_fd())? }),
-        Err(Error::AlreadyLocked { holder }) => Ok(State::Held { holder }),
+        Err(Error::AlreadyLocked { holder }) => Ok(State::Held {
+            holder: match Holder::of(path, holder) {
+                Ok((found, _)) => Some(found.pid()),
+                Err(Error::AlreadyLocked { holder }) => holder,
+                Err(_) => holder, // held all the same, and nothing speaks against the claim
+            },
+        }),
         Err(error) => Err(error),
     }
+}
+
+/// The processes that have the lock of the file at `path`, as far as /proc shows them: a holder and its children, which share
+/// it, or the children that a dead holder has left behind. They need not be where [`probe`] names nobody.
+///
+/// Fills the buffer from its beginning, and returns how many they are, which may be more than it takes. To know which
+/// processes keep a name, and to tell a person: nothing here signals them. Looks at the descriptors of all processes, which
+/// takes milliseconds, and sees those of other users only with CAP_SYS_PTRACE.
+///
+/// ```
+/// use pidflock::{PidLock, sharers};
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-sharers-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+///
+/// let lock = PidLock::acquire(path)?;
+/// let mut buffer = [None; 8];
+/// if sharers(path, &mut buffer)? == 1 {
+///     assert_eq!(buffer[0], Some(lock.pid()));
+/// }
+/// # Ok::<(), pidflock::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`read_pid_from`]; [`Error::Sys`] if a call on /proc fails, but for what it denies.
+///
+/// # Platform-specific behavior
+/// Calls `openat`, `fcntl`, `fstat`, `close`, and in /proc `getdents64` and `pread`. Where there is no /proc, finds none.
+pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, Error> {
+    let (mut room, mut count) = (buffer.iter_mut(), 0);
+    let Some(place) = found(Place::open(path.bytes(), false))? else { return Ok(0) };
+    let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(0) };
+    let stat = sys::fstat(file.as_fd())?;
+    if !stat.is_regular() {
+        return Err(Error::NotAPidFile);
+    }
+    evidence::each_sharer(file.as_fd(), &stat, &mut |pid| {
+        count += 1;
+        if let Some(slot) = room.next() {
+            *slot = Some(pid);
+        }
+    })?;
+    Ok(count)
 }
 
 /// Waits until nobody holds the name: the file is free, or gone.
@@ -164,8 +215,8 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 /// # Platform-specific behavior
 /// Calls those of the two. Source: pidfd_open(2), pidfd_send_signal(2), kill(2).
 pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
-    let holder = Holder::find(path)?;
-    holder.signal(signal)?;
+    let (holder, evidence) = Holder::look(path.bytes())?;
+    holder.signal_on(Ok(evidence), signal)?;
     Ok(holder.pid())
 }
 
@@ -191,32 +242,54 @@ pub struct Holder {
     place: Place,
     file: OwnedFd,
     process: Process,
+    /// Whether the file claims the process. If not, the kernel alone names it, and then the claim says nothing.
+    is_claimed: bool,
     /// When the file was stamped.
     stamped: i64,
 }
 
 impl Holder {
-    /// The process that holds the name at `path`.
+    /// The process that holds the name at `path`: the one that the file names, unless /proc shows that it does not have the
+    /// lock. Then, or if the file names no living process, it is the one that took the lock, if /proc shows that it still
+    /// has it. So a holder is found also after another program has written over the file.
     ///
     /// # Errors
     /// - [`Error::NotLocked`]: there is no file, or nobody holds it.
-    /// - [`Error::AlreadyLocked`] with no holder: it is held, but does not name a living process.
+    /// - [`Error::AlreadyLocked`] with no holder: it is held, and neither the file nor /proc names the process.
     /// - [`Error::InvalidPath`], [`Error::NotAPidFile`], [`Error::Replaced`], [`Error::Sys`]: as for [`probe`].
     ///
     /// # Platform-specific behavior
     /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
-        let path = path.bytes();
-        let pid = match open_free(path, Wait::Never) {
-            Err(Error::AlreadyLocked { holder: Some(pid) }) => pid,
-            result => return Err(result.err().unwrap_or(Error::NotLocked)),
-        };
-        // The file may be another by now. Whatever is done to this process, it is compared with the file first.
+        Holder::look(path.bytes()).map(|(holder, _)| holder)
+    }
+
+    fn look(path: &[u8]) -> Result<(Holder, Evidence), Error> {
+        match open_free(path, Wait::Never) {
+            Err(Error::AlreadyLocked { holder }) => Holder::of(path, holder),
+            result => Err(result.err().unwrap_or(Error::NotLocked)),
+        }
+    }
+
+    /// The holder of a file that is held: the process that the file claims, unless the kernel says that it does not have
+    /// the lock; else the one that the kernel names.
+    fn of(path: &[u8], claimed: Option<Pid>) -> Result<(Holder, Evidence), Error> {
+        // The file may be another by now. Whatever is done to the process, it is compared with the file first.
         let place = found(Place::open(path, false))?.ok_or(Error::NotLocked)?;
         let file = found(place.open_existing(sys::READ))?.ok_or(Error::NotLocked)?;
-        let stamped = sys::modified(file.as_fd())?;
-        let process = Process::find(pid)?.ok_or(Error::AlreadyLocked { holder: None })?;
-        Ok(Holder { place, file, process, stamped })
+        let (stat, stamped) = (sys::fstat(file.as_fd())?, sys::modified(file.as_fd())?);
+        if let Some(pid) = claimed {
+            if let Some(process) = Process::find(pid)? {
+                let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
+                if evidence.has_lock != Some(false) {
+                    return Ok((Holder { place, file, process, is_claimed: true, stamped }, evidence));
+                }
+            }
+        }
+        let taker = evidence::confirmed_taker(file.as_fd(), &stat)?;
+        let process = taker.ok_or(Error::AlreadyLocked { holder: None })?;
+        let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
+        Ok((Holder { place, file, process, is_claimed: false, stamped }, evidence))
     }
 
     /// Its process.
@@ -227,37 +300,64 @@ impl Holder {
 
     /// Sends it a signal, or nobody. Signal 0 only checks.
     ///
-    /// A recycled PID or a planted file must not cost another process its life. So, immediately before: the file is
-    /// still locked, still claims this process, and is still the one at the path; it is not world-writable; its owner is
-    /// root, or the user we are, or owns the process, since *a PID file may direct a signal only at a process that its
-    /// owner could have signalled*; and, where /proc tells, the process has that very lock. The signal goes through a
-    /// pidfd, which stays with the process when its number is given to another.
+    /// A recycled PID or a planted file must not cost another process its life. So the kernel must say that this process
+    /// has this very lock; the claim alone never directs a signal. Immediately before the signal:
+    ///
+    /// 1. The file is locked, claims this process (if it did when it was found), is the one at the path, has one link, and not everybody can write it.
+    /// 2. The process has the file open with an exclusive lock, by `/proc/PID/fdinfo` of all its threads. If these are
+    ///    denied, /proc/locks must name it as the process that took the lock, and it must be older than the stamp. The same
+    ///    counts for a process that has closed its own descriptor. `PID` is the number that /proc has for the process,
+    ///    which may be mounted for another PID namespace.
+    /// 3. The owner of the file is root, or this process's effective user, or the real or saved user of the process: *a PID
+    ///    file may direct a signal only at a process that its owner could have signalled*. A user without an ID in this user
+    ///    namespace is none of them.
+    /// 4. If the kernel says nothing, since there is no /proc or the file system keeps its locks to itself, the claim is
+    ///    believed only if nobody but root or this process's user can have written it: one of them owns the file, and
+    ///    neither its group nor others may write it.
+    /// 5. The file is still locked, still claims this process, and is still the one at the path.
+    ///
+    /// The signal goes through a pidfd, which stays with the process when its number is given to another. No step waits for
+    /// another file system.
     ///
     /// # Errors
     /// - [`Error::NotLocked`]: it has let go, or has died.
     /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of a process that cannot be named.
     /// - [`Error::Replaced`]: the path leads to another file.
     /// - [`Error::NotAPidFile`]: the file has a second hard link, and perhaps in another's directory.
-    /// - [`Error::Untrusted`]: see above.
-    /// - [`Error::Sys`]: most often `NotPermitted`, from `pidfd_send_signal` or `kill`.
+    /// - [`Error::Untrusted`]: 1, 3 or 4 does not hold.
+    /// - [`Error::Sys`]: most often `NotPermitted` from `kill`: you may not signal the process.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`, and in /proc `openat`,
-    /// `getdents64` and `close`. Without pidfds (before Linux 5.3, other systems, or forbidden by seccomp) it is `kill`,
-    /// right after the checks. Without /proc, or where it hides the process from us, the last check is left out, and a
-    /// file that is neither root's nor ours is not trusted.
+    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`; in /proc `openat`,
+    /// `getdents64`, `pread`, `fstat`, `statx`, `clock_gettime` and `close`. Without pidfds (before Linux 5.3, other systems,
+    /// or forbidden by seccomp) it is `kill`, right after the checks. Systems other than Linux have no such /proc: there 4
+    /// decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5), kill(2).
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let checked = self.check();
+        let file = self.file.as_fd();
+        self.signal_on(sys::fstat(file).and_then(|stat| Evidence::find(&self.process, file, &stat)), signal)
+    }
+
+    fn signal_on(&self, evidence: Result<Evidence, Error>, signal: Signal) -> Result<(), Error> {
+        let checked = evidence.and_then(|evidence| self.check(evidence));
         if self.process.has_ended() {
-            return Err(Error::NotLocked); // of the dead, /proc tells nothing
+            return Err(Error::NotLocked); // /proc says nothing of the dead
         }
-        match checked.and_then(|()| self.process.signal(signal)) {
+        let sent = match checked {
+            // If the kernel refuses you any signal to it, that is the reason, and not the file.
+            Err(Error::Untrusted) => self.process.signal(Signal::CHECK).and(checked),
+            _ => checked.and_then(|()| self.process.signal(signal)),
+        };
+        match sent {
             Err(error) if error.errno() == Some(Errno::NoProcess) => Err(Error::NotLocked),
             result => result,
         }
     }
 
-    /// Waits until it has let go, by releasing or by dying.
+    /// Waits until it has let go, by releasing or by dying. A child that it leaves behind, or any other process that shares
+    /// the open file, keeps the lock for as long as it has the descriptor.
+    ///
+    /// A successor on the same file is told by another PID, or, if that is the same as in containers, by a later stamp
+    /// after the holder's death.
     ///
     /// # Errors
     /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.
@@ -272,14 +372,25 @@ impl Holder {
             if self.has_successor()? {
                 return Ok(());
             }
-            backoff.wait_for_change(self.file.as_fd(), LockKind::Shared)?;
+            match backoff.wait_for_change(self.file.as_fd(), LockKind::Shared) {
+                Err(Error::AlreadyLocked { .. }) => {
+                    return Err(Error::AlreadyLocked { holder: (!self.process.has_ended()).then(|| self.pid()) });
+                }
+                result => result?,
+            }
         }
         Ok(())
     }
 
     /// Whether another process has stamped the same file. Its PID may be the same, as that of a container's first process.
+    /// If the file never claimed this one, whether the kernel says so.
     fn has_successor(&self) -> Result<bool, Error> {
         let file = self.file.as_fd();
+        if !self.is_claimed {
+            let stat = sys::fstat(file)?;
+            let other = evidence::confirmed_taker(file, &stat)?.is_some_and(|taker| taker.pid() != self.pid());
+            return Ok(other || Evidence::find(&self.process, file, &stat)?.has_lock == Some(false));
+        }
         match claim::read(file)? {
             Some(claim) if claim != self.pid() => Ok(true),
             Some(_) if self.process.has_ended() => Ok(sys::modified(file)? != self.stamped),
@@ -287,37 +398,34 @@ impl Holder {
         }
     }
 
-    /// Whether the file may direct a signal at the process now.
-    fn check(&self) -> Result<(), Error> {
+    /// Whether the file may direct a signal at the process now. To look for the evidence took time, so the claim, the lock
+    /// and the path are looked at after it.
+    fn check(&self, evidence: Evidence) -> Result<(), Error> {
         self.check_claim()?;
-        let file = self.file.as_fd();
-        let stat = self.place.verify(file)?;
+        let stat = self.place.verify(self.file.as_fd())?;
         if stat.links > 1 {
             return Err(Error::NotAPidFile); // another name of another's file
         }
         if stat.is_writable_by_all() {
             return Err(Error::Untrusted);
         }
-        let evidence = Evidence::find(&self.process, file, &stat)?;
         let owner = evidence::known_owner(&stat)?;
         let is_root_or_us = owner == Some(0) || owner == Some(sys::geteuid());
         let owner_may_signal = is_root_or_us || evidence.users.iter().flatten().any(|user| owner == Some(*user));
         match evidence.has_lock {
-            _ if !owner_may_signal => return Err(Error::Untrusted),
-            Some(false) => return Err(Error::AlreadyLocked { holder: None }),
+            _ if !owner_may_signal => Err(Error::Untrusted),
+            Some(false) => Err(Error::AlreadyLocked { holder: None }),
+            None if !self.is_claimed => Err(Error::AlreadyLocked { holder: None }),
             // There is the claim alone. Then nobody else may have written it.
-            None if !is_root_or_us || stat.is_writable_by_others() => return Err(Error::Untrusted),
-            _ => {}
+            None if !is_root_or_us || stat.is_writable_by_others() => Err(Error::Untrusted),
+            _ => Ok(()),
         }
-        // All that took time.
-        self.check_claim()?;
-        self.place.verify(file).map(drop)
     }
 
-    /// Whether the file is locked, and claims the process.
+    /// Whether the file is locked, and still claims the process if it did.
     fn check_claim(&self) -> Result<(), Error> {
         let file = self.file.as_fd();
-        if contention::is_free(file)? || claim::read(file)? != Some(self.pid()) {
+        if contention::is_free(file)? || self.is_claimed && claim::read(file)? != Some(self.pid()) {
             return Err(Error::NotLocked);
         }
         Ok(())

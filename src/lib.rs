@@ -1,5 +1,20 @@
+// In the reference the links of the README lead to modules: the first definition counts.
+#![doc = "[guide]: crate::guide"]
+#![doc = "[coming]: crate::coming_from"]
+#![doc = "[recipes]: crate::recipes"]
+#![doc = "[proof]: crate::proof"]
+#![doc = "[hazards]: crate::hazards"]
+#![doc = "[messages]: crate::messages"]
+#![doc = "[cost]: crate::cost"]
+#![doc = "[audit]: crate::audit"]
+#![doc = "[security]: crate::security"]
+#![doc = "[changelog]: https://github.com/pidflock/pidflock/blob/main/CHANGELOG.md"]
+#![doc = "[contributing]: https://github.com/pidflock/pidflock/blob/main/CONTRIBUTING.md"]
+#![doc = ""]
 #![doc = include_str!("../README.md")]
 #![no_std]
+// The reference marks what needs a feature, where a nightly rustdoc makes it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Only `sys` and `fd` lift this, each with one `allow` on its `mod` line.
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, unreachable_pub)]
@@ -58,12 +73,30 @@ mod fd;
 
 pub use error::{Call, Errno, Error, Message};
 pub use fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-pub use holder::{Holder, State, probe, read_pid, read_pid_from, signal, wait_released};
+pub use holder::{Holder, State, probe, read_pid, read_pid_from, sharers, signal, wait_released};
 pub use lock::PidLock;
 pub use options::{Options, Wait};
 pub use path::AsPath;
 pub use pid::{InvalidPid, Pid};
 pub use signal::{InvalidSignal, Signal};
+
+/// From zero to a guarded daemon; a daemon that forks, a supervisor, an upgrade: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/guide.md")]
+pub mod guide {}
+
+/// What can go wrong with a PID file, and what to do: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = "[SECURITY.md]: crate::security"]
+#[doc = "[Recipes]: crate::recipes"]
+#[doc = ""]
+#[doc = include_str!("../doc/hazards.md")]
+pub mod hazards {}
+
+/// Under init systems, cron, in containers, with C and Python: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/recipes.md")]
+pub mod recipes {}
 
 /// From pidfile(3), daemonize, fslock, pidlock, Ruby, a shell, flock(1) or start-stop-daemon: a page, and no code.
 #[cfg(any(doc, doctest))]
@@ -75,7 +108,22 @@ pub mod coming_from {}
 #[doc = include_str!("../doc/messages.md")]
 pub mod messages {}
 
-/// Under init systems, cron, in containers, with C and Python: a page, and no code.
+/// How each guarantee is tested: a page, and no code.
 #[cfg(any(doc, doctest))]
-#[doc = include_str!("../doc/recipes.md")]
-pub mod recipes {}
+#[doc = include_str!("../doc/proof.md")]
+pub mod proof {}
+
+/// Speed, waiting, size and stack: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/cost.md")]
+pub mod cost {}
+
+/// What to read in which order, and how to verify each claim: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../doc/audit.md")]
+pub mod audit {}
+
+/// Attackers, what they can do, and what is refused: a page, and no code.
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../SECURITY.md")]
+pub mod security {}

@@ -26,7 +26,8 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 /// The kernel ties the lock to the *open file*, which forked children share and which goes on over `exec` only if close-
 /// on-exec is cleared (it is set). It is let go when the last descriptor of it is closed.
 ///
-/// - **drop** does what [`release`](PidLock::release) does and ignores the result.
+/// - **drop** does what [`release`](PidLock::release) does and ignores the result. `let _ = PidLock::acquire(path)?;` drops
+///   at once, of which neither rustc nor clippy warns. Bind the lock to a name: `let _lock = ...`.
 /// - **fork**: the child has a copy of the lock that, dropped, only closes: it never frees or removes what is its
 ///   parent's. With [`restamp`](PidLock::restamp) the child becomes the owner, and the parent's copy only closes.
 /// - **exec**: closed, unless [`hand_over`](PidLock::hand_over) has kept it open.
@@ -34,6 +35,9 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 ///   `fork` and `exec`.
 ///
 /// Source: flock(2), fork(2), execve(2), close(2).
+///
+/// A daemon that drops its privileges can give the file to its new user before: `std::os::unix::fs::fchown(lock.as_fd(), ..)`.
+/// The lock stays. That user must also own the directory to remove the file at the end.
 ///
 #[doc = include_str!("../doc/life.svg")]
 ///
@@ -101,13 +105,15 @@ impl PidLock {
     ///   `ReadOnlyFilesystem`, `StorageFull` or `QuotaExceeded` (the stamp does not fit), `FileTooLarge` (`RLIMIT_FSIZE`),
     ///   `TooManyOpenFiles` (no descriptor is free), `NoLock` (a file system without locks).
     ///
-    /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay, and
-    /// an empty file where the kernel refuses every lock or gives a file two identities; a file left behind by a dead
-    /// holder may be gone.
+    /// A failed acquire leaves no lock, no descriptor and no file that was not there. Only parent directories stay; an
+    /// empty file with [`remove_on_release(false)`](Options::remove_on_release), since another may be waiting for it; and an
+    /// empty file where the kernel refuses every lock or gives a file two identities. A file left behind by a dead holder
+    /// may be gone.
     ///
     /// # Platform-specific behavior
     /// - On the way that goes well, calls `openat`, `mkdirat` for missing parents, `fcntl` to move a descriptor above 2,
-    ///   `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` where there was a longer text, and `fsync`.
+    ///   `flock`, `fstat`, `fstatat`, `fchmod` where a mode was asked for, `getpid`, `pwrite`, `ftruncate` where there was a
+    ///   longer text, and `fsync`.
     /// - Beside a holder, `pread`, `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and `nanosleep`.
     /// - To undo, `unlinkat` or `ftruncate`. And everywhere `close`.
     ///
@@ -198,7 +204,8 @@ impl PidLock {
             sync: options.sync,
             remove_on_release: options.remove_on_release,
         };
-        let Err(error) = lock.stamp(stat.size) else { return Ok(lock) };
+        let stamped = set_mode(lock.as_fd(), &stat, options.mode).and_then(|()| lock.stamp(stat.size));
+        let Err(error) = stamped else { return Ok(lock) };
         if undo != Undo::Nothing {
             let _the_first_error_counts = lock.clear_and_unlock(lock.as_fd(), undo == Undo::Remove);
         }
@@ -215,12 +222,19 @@ impl PidLock {
 
     /// Makes this process the owner and writes its PID into the file. For a child, after `fork`.
     ///
+    /// The owner may call it again and again, and each time touches the file (its mtime). Supervisors that watch the file,
+    /// as finit does, take that for "ready again" after a SIGHUP.
+    ///
     /// Before an `exec`, [`hand_over`](PidLock::hand_over) must follow, since the descriptor is close-on-exec: a process
     /// that the file names, but that does not have the lock, cannot be signalled through the file.
     ///
-    /// The parent's copy, from then on, only closes, whichever way it goes. The parent must not release *while* the
-    /// child restamps: the two share one lock, which therefore cannot keep them apart. Let the parent
-    /// [`disown`](PidLock::disown).
+    /// The parent's copy, from then on, only closes, whichever way it goes: it looks at the claim, and asks for the lock,
+    /// before it touches anything. Two cases escape it, so let the parent [`disown`](PidLock::disown):
+    ///
+    /// - It must not release *while* the child restamps: the two share one lock, which cannot keep them apart.
+    /// - If both have the same PID, each in a PID namespace of its own, the claim cannot keep them apart.
+    ///
+    /// A process that only *touches* the file, as an init system may ask for after a reload, calls this as well.
     ///
     /// # Errors
     /// - [`Error::Replaced`]: the path no longer names the locked file; the parent may have released it.
@@ -232,14 +246,18 @@ impl PidLock {
     ///
     /// # Platform-specific behavior
     /// Calls `flock`, `fstat`, `fstatat`, `getpid`, `pwrite`, `ftruncate` and `fsync`; beside a holder those of
-    /// [`acquire`](PidLock::acquire). Source: fork(2), flock(2).
+    /// [`acquire`](PidLock::acquire). Never asks for a shared lock, which would undo that of a process that shares the open
+    /// file. Source: fork(2), flock(2).
     pub fn restamp(&self) -> Result<(), Error> {
         let stat = lock_again(&self.place, self.as_fd())?;
         self.stamp(stat.size)
     }
 
-    /// Whether the path still leads to the locked file. If not, somebody has removed or replaced it without taking the
-    /// lock, and another process may own the name by now.
+    /// Whether the name, in the directory that was opened at the beginning, still leads to the locked file. If not, somebody
+    /// has removed or replaced it without taking the lock, and another process may own the name by now.
+    ///
+    /// It does not see that the *directory* was renamed, or that another was mounted over it. Then another process can own
+    /// the same path.
     ///
     /// ```
     /// use pidflock::PidLock;
@@ -265,16 +283,20 @@ impl PidLock {
 
     /// Lets go of the name: removes the file (or empties it: [`Options::remove_on_release`]), unlocks it, closes it.
     ///
-    /// Does only what is this process's own to do. In a forked child, or once a child has taken over with `restamp`, it
-    /// closes and nothing else. If the path leads to another file, that file stays as it is. If the file cannot be
-    /// removed (privileges dropped, read-only file system), it is emptied, and the lock is let go all the same.
+    /// Does only what is this process's own to do. In a forked child, once a child has taken over with `restamp`, or if
+    /// another process has the lock by now, it closes and nothing else. If the path leads to another file, that file stays
+    /// as it is. If the file cannot be removed (privileges dropped, read-only file system), it is emptied, and the lock is
+    /// let go all the same.
+    ///
+    /// A child of a worker can get the number of the dead holder, and shares its lock. It passes for the holder, so workers
+    /// [`disown`](PidLock::disown) their copy.
     ///
     /// # Errors
     /// [`Error::Sys`] with the first call that failed. Whatever it is, the descriptor of this process is closed: there
     /// is nothing to do again.
     ///
     /// # Platform-specific behavior
-    /// Calls `getpid`, `pread`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
+    /// Calls `getpid`, `pread`, `flock`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
     pub fn release(mut self) -> Result<(), Error> {
         self.release_if_ours()
     }
@@ -368,8 +390,8 @@ impl PidLock {
     fn clear_and_unlock(&self, file: BorrowedFd<'_>, remove: bool) -> Result<(), Error> {
         let removed = if remove { self.place.remove(self.id) } else { Ok(()) };
         let erased = if remove && removed.is_ok() { Ok(()) } else { claim::erase(file) };
-        let unlocked = sys::unlock(file);
-        removed.and(erased).and(unlocked)
+        let _close_lets_go_too = sys::unlock(file);
+        removed.and(erased)
     }
 }
 
@@ -464,7 +486,7 @@ impl AsRawFd for PidLock {
 
 /// Steps 3 to 5: the locked file and its status; `Replaced` if the steps are to be done again.
 fn open_and_lock(place: &Place, options: Options, backoff: &mut Backoff) -> Result<(OwnedFd, Stat), Error> {
-    let Opened { file, created } = place.open_or_create(options.mode)?;
+    let Opened { file, created } = place.open_or_create(options.mode.unwrap_or(DEFAULT_MODE))?;
     let error = match lock(place, file.as_fd(), backoff) {
         Ok(stat) => return Ok((file, stat)),
         Err(error) => error,
@@ -501,12 +523,28 @@ fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Error> {
     Ok(place)
 }
 
+/// What a new file has at most.
+const DEFAULT_MODE: u16 = 0o644;
+
+/// The mode that was asked for, if one was: the umask has taken away from it, or the file was there.
+fn set_mode(file: BorrowedFd<'_>, stat: &Stat, mode: Option<u16>) -> Result<(), Error> {
+    match mode {
+        Some(mode) if !stat.has_mode(mode) => match sys::fchmod(file, mode) {
+            // Another user's file, or a file system that has no such modes: vfat.
+            Err(Error::Sys { errno: Errno::NotPermitted | Errno::NotSupported | Errno::NotImplemented, .. }) => Ok(()),
+            result => result,
+        },
+        _ => Ok(()),
+    }
+}
+
 /// Step 7. These answers mean that the file system has nothing to flush, and that is as good as done.
 fn flush(file: BorrowedFd<'_>) -> Result<(), Error> {
     match sys::sync(file) {
-        Err(Error::Sys { errno: Errno::InvalidInput | Errno::ReadOnlyFilesystem | Errno::NotImplemented, .. }) => {
-            Ok(())
-        }
+        Err(Error::Sys {
+            errno: Errno::InvalidInput | Errno::ReadOnlyFilesystem | Errno::NotImplemented | Errno::NotSupported,
+            ..
+        }) => Ok(()),
         result => result,
     }
 }

@@ -14,7 +14,7 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[cfg(any(feature = "std", debug_assertions))]
-extern crate std; // for its panic handler alone
+extern crate std; // for its panic handler: a library with std brings one, and a program has one. A debug build can panic.
 
 mod command;
 

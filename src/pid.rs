@@ -63,9 +63,10 @@ impl Pid {
 
     /// The claim in a PID file whose first bytes are these.
     ///
-    /// A claim is a first line of optional blanks (space, tab), decimal digits, optional blanks; after it comes the
-    /// end, or a newline and anything. All else is no claim: nothing, `0`, `-1`, `+5`, `12abc`, `99999999999`, NULs,
-    /// a first line of more than 63 bytes.
+    /// A claim is a first line of optional blanks (space, tab), decimal digits, optional blanks or carriage returns; after it
+    /// comes the end, or a newline or NUL and anything. All else is no claim: nothing, `0`, `-1`, `+5`, `12abc`,
+    /// `12 host`, `99999999999`, NULs at the beginning, a first line of more than 63 bytes. The page
+    /// [`coming_from`](crate::coming_from) has a table of formats.
     ///
     /// ```
     /// # use pidflock::Pid;
@@ -74,11 +75,11 @@ impl Pid {
     /// ```
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Pid> {
-        let mut word = text.split(|byte| *byte == b'\n').next()?;
+        let mut word = text.split(|byte| matches!(byte, b'\n' | b'\0')).next()?;
         if word.len() > LINE_MAX {
             return None;
         }
-        while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = word {
+        while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t' | b'\r'] = word {
             word = rest;
         }
         Pid::from_digits(word)
@@ -143,7 +144,7 @@ impl TryFrom<i32> for Pid {
     }
 }
 
-/// For [`std::process::id`] and `Child::id`.
+/// For the numbers of `std::process::id` and `Child::id`.
 impl TryFrom<u32> for Pid {
     type Error = InvalidPid;
 

@@ -6,14 +6,28 @@ use crate::{
     path::{self, NAME_MAX, PATH_MAX},
     sys::{self, FileId, LockKind, Stat},
 };
-use core::ffi::CStr;
+use core::{
+    ffi::CStr,
+    fmt::{self, Write},
+};
 
 /// An open directory and a name in it. `chdir`, `chroot` and a renamed parent do not change which file is meant.
-#[derive(Debug)]
 pub(crate) struct Place {
     directory: OwnedFd,
     /// Ends in a NUL.
     name: [u8; NAME_MAX + 1],
+}
+
+/// The name, and not its buffer of 256 bytes.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The `Debug` of a string can panic.
+        f.write_char('"')?;
+        for byte in self.name().to_bytes() {
+            f.write_char(if byte.is_ascii_graphic() { char::from(*byte) } else { '?' })?;
+        }
+        f.write_char('"')
+    }
 }
 
 /// A file that was opened for a lock.
@@ -40,7 +54,7 @@ impl Place {
     }
 
     fn name(&self) -> &CStr {
-        sys::c_str(&self.name)
+        path::c_str(&self.name)
     }
 
     /// Step 3: the file; `Replaced` if it was there and is gone.
@@ -51,6 +65,7 @@ impl Place {
                 let file = found(self.open_existing(sys::READ_WRITE))?;
                 Ok(Opened { file: file.ok_or(Error::Replaced)?, created: false })
             }
+            Err(error) if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }), // a lease, as below
             Err(error) => Err(error),
         }
     }

@@ -40,6 +40,8 @@ const NAMES: &[([u8; 6], i32)] = &[
 impl Signal {
     /// Sends nothing: only asks whether a signal could be sent.
     pub const CHECK: Signal = Signal(0);
+    /// Lets a stopped process go on, and so see the other signals.
+    pub const CONT: Signal = Signal(libc::SIGCONT);
     /// Reload, by the custom of daemons.
     pub const HUP: Signal = Signal(libc::SIGHUP);
     /// As Ctrl-C on a terminal.

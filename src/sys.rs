@@ -4,6 +4,8 @@
 //! interrupted call again. Three are not made again: the two that sleep for a time, and close(2), which is not here:
 //! descriptors close themselves on drop.
 
+#[cfg(wide_stat)]
+use crate::error::is_refused_call;
 use crate::{
     error::{Call, Errno, Error},
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -13,7 +15,7 @@ use core::{
     mem::MaybeUninit,
 };
 
-/// libc, with the large-file calls in the place of the small-file ones of 32-bit glibc.
+/// libc, with the large-file calls in the place of the small-file ones of 32-bit glibc and uClibc.
 mod c {
     #[cfg(errno = "___errno")]
     pub(super) use libc::___errno as errno_location;
@@ -121,15 +123,6 @@ unsafe fn ret_owned_fd(returned: c_int) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(returned) }
 }
 
-/// The bytes before the first NUL; nothing if there is none.
-pub(crate) fn c_str(bytes: &[u8]) -> &CStr {
-    match bytes {
-        // SAFETY: the last byte is a NUL, so there is a first one within.
-        [.., 0] => unsafe { CStr::from_ptr(bytes.as_ptr().cast()) },
-        _ => c"",
-    }
-}
-
 /// openat(2), close-on-exec. `mode` is used with `CREATE`, and the umask takes away from it.
 pub(crate) fn openat(directory: BorrowedFd<'_>, name: &CStr, flags: c_int, mode: u16) -> Result<OwnedFd> {
     let (directory, flags) = (directory.as_raw_fd(), flags | c::O_CLOEXEC);
@@ -183,10 +176,10 @@ pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags & (c::O_ACCMODE | c::O_APPEND) == c::O_RDWR)
 }
 
-/// Whether another open file keeps us from it. That has no name in `Errno`, and must get none: contention is never an
-/// `Error::Sys`.
+/// Whether another open file keeps us from it. Where a lock or the file itself is asked for, that is contention, which is
+/// never an `Error::Sys`.
 pub(crate) fn would_block(error: Error) -> bool {
-    matches!(error, Error::Sys { errno: Errno::Other(errno), .. } if i32::from(errno) == c::EWOULDBLOCK)
+    error.errno() == Some(Errno::WouldBlock)
 }
 
 /// The two locks of flock(2).
@@ -215,9 +208,10 @@ pub(crate) fn lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<()> {
     flock(fd, kind as c_int)
 }
 
-/// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process.
+/// flock(2) `LOCK_UN`: the open file lets go, for every descriptor of it in every process. With `LOCK_NB`, since Linux sends
+/// it without to a FUSE server as a request that waits, and some know none.
 pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Result<()> {
-    flock(fd, c::LOCK_UN)
+    flock(fd, c::LOCK_UN | c::LOCK_NB)
 }
 
 /// Which file it is, on this machine, for as long as somebody has it open.
@@ -278,6 +272,11 @@ impl Stat {
         self.mode & c::S_IFMT as u32 == c::S_IFREG as u32
     }
 
+    /// Whether these are its permissions, and no other bits are set.
+    pub(crate) fn has_mode(self, mode: u16) -> bool {
+        self.mode & 0o7777 == mode.into()
+    }
+
     pub(crate) fn is_writable_by_all(self) -> bool {
         self.mode & c::S_IWOTH as u32 != 0
     }
@@ -291,50 +290,111 @@ impl Stat {
 
 /// fstat(2).
 pub(crate) fn fstat(fd: BorrowedFd<'_>) -> Result<Stat> {
+    #[cfg(wide_stat)]
+    if let Some(result) = unless_refused(statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH)) {
+        return result.map(Stat::from);
+    }
+    stat_of(fd).map(Stat::from)
+}
+
+fn stat_of(fd: BorrowedFd<'_>) -> Result<c::stat> {
     // SAFETY: `stat` passes a pointer to a stat of its own.
-    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) }).map(Stat::from)
+    stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })
 }
 
 /// fstat(2): when the content was last changed, in nanoseconds of the clock on the wall.
 #[allow(clippy::unnecessary_cast, reason = "as above")]
 pub(crate) fn modified(fd: BorrowedFd<'_>) -> Result<i64> {
-    // SAFETY: as in `fstat`.
-    let stat = stat(Call::Fstat, |buffer| unsafe { c::fstat(fd.as_raw_fd(), buffer) })?;
-    Ok((stat.st_mtime as i64).wrapping_mul(1_000_000_000).wrapping_add(c::mtime_nsec(&stat) as i64))
+    #[cfg(wide_stat)]
+    if let Some(result) = unless_refused(statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH)) {
+        return result.map(|statx| nanoseconds(statx.modified, statx.modified_nanoseconds.into()));
+    }
+    let stat = stat_of(fd)?;
+    Ok(nanoseconds(stat.st_mtime as i64, c::mtime_nsec(&stat) as i64))
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
 /// fstatat(2), of a symbolic link itself.
 pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
+    #[cfg(wide_stat)]
+    if let Some(result) = unless_refused(statx(Call::Fstatat, directory, name, c::AT_SYMLINK_NOFOLLOW)) {
+        return result.map(Stat::from);
+    }
     let (directory, flags) = (directory.as_raw_fd(), c::AT_SYMLINK_NOFOLLOW);
     // SAFETY: `name` ends in a NUL, and `stat` passes a pointer to a stat of its own.
     stat(Call::Fstatat, |buffer| unsafe { c::fstatat(directory, name.as_ptr(), buffer, flags) }).map(Stat::from)
 }
 
-/// statx(2), which file it is, from what the kernel knows: a file system that has to ask a server is not asked.
-#[cfg(proc)]
-pub(crate) fn id_without_asking(fd: BorrowedFd<'_>) -> Result<FileId> {
-    /// The part of `struct statx` that we look at. Not every C library has it.
-    #[repr(C)]
-    struct Statx {
-        before_inode: [u32; 8],
-        inode: u64,
-        before_device: [u32; 24],
-        major: u32,
-        minor: u32,
-        rest: [u64; 14],
+/// Without this call, the one with the narrower struct answers, as far as it can: so does the C library itself.
+#[cfg(wide_stat)]
+fn unless_refused<T>(result: Result<T>) -> Option<Result<T>> {
+    (!result.as_ref().is_err_and(|error| is_refused_call(*error))).then_some(result)
+}
+
+/// `struct statx`. Not every C library has it.
+#[cfg(statx)]
+#[repr(C)]
+struct Statx {
+    before_links: [u32; 4],
+    links: u32,
+    owner: u32,
+    group: u32,
+    mode: u16,
+    spare: u16,
+    inode: u64,
+    size: u64,
+    before_modified: [u64; 8],
+    modified: i64,
+    modified_nanoseconds: u32,
+    before_device: [u32; 3],
+    major: u32,
+    minor: u32,
+    rest: [u64; 14],
+}
+
+#[cfg(statx)]
+impl Statx {
+    fn id(&self) -> FileId {
+        FileId::new(self.major.into(), self.minor.into(), self.inode)
     }
+}
+
+#[cfg(wide_stat)]
+impl From<Statx> for Stat {
+    fn from(statx: Statx) -> Stat {
+        Stat {
+            id: statx.id(),
+            mode: statx.mode.into(),
+            links: statx.links.into(),
+            size: statx.size,
+            owner: statx.owner,
+        }
+    }
+}
+
+/// statx(2), on behalf of another call.
+#[cfg(statx)]
+fn statx(call: Call, fd: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<Statx> {
     const _: () = assert!(size_of::<Statx>() == 256);
-    const SYNC_TYPE_DONT_SYNC: c::c_long = 0x4000;
-    const INODE: c::c_long = 0x100;
+    const BASIC_STATS: c::c_long = 0x7ff;
     let mut buffer = MaybeUninit::<Statx>::zeroed();
-    let flags = c::c_long::from(c::AT_EMPTY_PATH) | SYNC_TYPE_DONT_SYNC;
-    let (fd, name, start) = (c::c_long::from(fd.as_raw_fd()), c"".as_ptr(), buffer.as_mut_ptr());
+    let (fd, flags) = (c::c_long::from(fd.as_raw_fd()), c::c_long::from(flags));
+    let (name, start) = (name.as_ptr(), buffer.as_mut_ptr());
     // SAFETY: `name` ends in a NUL, and the kernel writes 256 bytes, the size of the buffer.
-    let look = || as_c_int(unsafe { c::syscall(c::SYS_statx, fd, name, flags, INODE, start) });
-    retry_on_eintr(Call::Fstat, look)?;
+    let look = || as_c_int(unsafe { c::syscall(c::SYS_statx, fd, name, flags, BASIC_STATS, start) });
+    retry_on_eintr(call, look)?;
     // SAFETY: it is integers, for which zeros are good, and the kernel has written over them.
-    let statx = unsafe { buffer.assume_init() };
-    Ok(FileId::new(statx.major.into(), statx.minor.into(), statx.inode))
+    Ok(unsafe { buffer.assume_init() })
+}
+
+/// statx(2), which file it is, from what the kernel knows: a file system that has to ask a server is not asked.
+#[cfg(statx)]
+pub(crate) fn id_without_asking(fd: BorrowedFd<'_>) -> Result<FileId> {
+    const SYNC_TYPE_DONT_SYNC: c_int = 0x4000;
+    statx(Call::Fstat, fd, c"", c::AT_EMPTY_PATH | SYNC_TYPE_DONT_SYNC).map(|statx| statx.id())
 }
 
 /// pread(2) at 0: the head of the file, as much as fits.
@@ -363,6 +423,12 @@ pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<u
 pub(crate) fn truncate(fd: BorrowedFd<'_>, size: u8) -> Result<()> {
     // SAFETY: it takes two numbers.
     retry_on_eintr(Call::Ftruncate, || unsafe { c::ftruncate(fd.as_raw_fd(), size.into()) }).map(drop)
+}
+
+/// fchmod(2).
+pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u16) -> Result<()> {
+    // SAFETY: it takes two numbers.
+    retry_on_eintr(Call::Fchmod, || unsafe { c::fchmod(fd.as_raw_fd(), mode.into()) }).map(drop)
 }
 
 /// fsync(2).

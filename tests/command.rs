@@ -220,13 +220,15 @@ fn a_command_that_cannot_be_run_leaves_the_name_free_and_no_file() {
 }
 
 #[test]
-fn run_gives_a_new_file_the_mode_and_leaves_that_of_an_old_one() {
+fn run_gives_the_file_the_mode_and_by_default_leaves_that_of_an_old_one() {
     let scratch = Scratch::new();
     for (name, options, mode) in [
         ("a", &["-xm", "600"][..], 0o600),
         ("b", &["-xm0640"], 0o640),
         ("c", &["-x"], 0o644),
-        ("c", &["-x", "-m", "600"], 0o644),
+        ("c", &["-x", "-m", "600"], 0o600),
+        ("c", &["-x"], 0o600),
+        ("c", &["-x", "-m", "664"], 0o664), // the umask takes nothing away
         ("d", &["-m", "666", "-xm", "600"], 0o600),
     ] {
         let path = scratch.path(name);
@@ -388,13 +390,30 @@ fn status_tells_held_stale_absent_and_unknown() {
 }
 
 #[test]
-fn status_of_a_name_whose_holder_has_no_name_is_held() {
+fn status_of_a_name_without_a_claim_names_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut holder = hold(path);
     fs::write(path, "").unwrap();
-    assert_eq!(say(&["status", path]), said(0, "", line(path, "locked by a process that cannot be named")));
+    // Its file has lost the claim, and the kernel still knows.
+    assert_eq!(say(&["status", path]), said(0, format!("{}\n", holder.pid()), ""));
     assert!(holder.lives());
+}
+
+/// busybox start-stop-daemon -m writes the PID of the loser into the file.
+#[test]
+fn a_holder_whose_claim_was_overwritten_is_named_and_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold_against_term(path);
+    fs::write(path, "1\n").unwrap();
+    let held = format!("already locked by process {}", holder.pid());
+    assert_eq!(say(&["status", path]), said(0, format!("{}\n", holder.pid()), ""));
+    assert_eq!(say(&["run", path, "true"]), said(75, "", line(path, &held)));
+    assert_eq!(say(&["wait", "-t", "0", path]), said(75, "", line(path, &held)));
+    assert_eq!(say(&["stop", "-t", "0", path]), said(75, "", line(path, &held)));
+    assert_eq!(say(&["stop", "-k", "-t", "0.1", path]), said(0, "", ""));
+    assert_eq!(holder.wait(), End::Signal(libc::SIGKILL));
 }
 
 #[test]
@@ -494,11 +513,64 @@ fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
         let mut holder = Running(command.spawn().unwrap());
         let mut number = String::new();
         io::BufReader::new(holder.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
-        let held = line(path, "already locked by a process that cannot be named");
-        assert_eq!(say(&[&["stop"], options, &[path]].concat()), said(75, "", held), "{options:?}");
+        let held = format!("locked by process {}, which shares the lock", number.trim());
+        let already = line(path, format!("already {held}"));
+        assert_eq!(say(&[&["stop"], options, &[path]].concat()), said(75, "", already), "{options:?}");
         assert_eq!(holder.wait(), End::Signal(libc::SIGTERM));
         assert!(is_locked(path));
+        assert_eq!(say(&["status", path]), said(0, "", line(path, held)));
         assert_eq!(unsafe { libc::kill(number.trim().parse().unwrap(), libc::SIGKILL) }, 0);
+        assert_eq!(say(&["wait", "-t", "10", path]), said(0, "", ""));
+    }
+}
+
+#[test]
+fn stop_ends_a_holder_that_is_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut holder = hold(path);
+    let stopped = || fs::read_to_string(format!("/proc/{}/stat", holder.pid())).unwrap().contains(") T ");
+    assert_eq!(unsafe { libc::kill(holder.pid(), libc::SIGSTOP) }, 0);
+    until(stopped);
+    // `signal` sends what was asked for, and nothing else. Signal 0 only checks.
+    assert_eq!(say(&["signal", "-s", "HUP", path]), said(0, "", ""));
+    let held = line(path, format!("already locked by process {}", holder.pid()));
+    assert_eq!(say(&["stop", "-s", "0", "-t", "0", path]), said(75, "", held));
+    assert!(stopped());
+    assert_eq!(say(&["stop", "-t", "10", path]), said(0, "", ""));
+    assert!(matches!(holder.wait(), End::Signal(libc::SIGHUP | libc::SIGTERM)));
+}
+
+/// As nginx leaves its workers when the master is killed.
+#[test]
+fn status_names_the_workers_that_have_survived_their_master() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    for count in [2, 3, 10] {
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let master = fork(|| {
+            let _lock = PidLock::acquire(path).unwrap();
+            for _ in 0..count {
+                let worker = fork(|| (ready.send(unsafe { libc::getpid() }), end.receive_within(-1), 0).2);
+                std::mem::forget(worker);
+            }
+            loop {
+                unsafe { libc::pause() };
+            }
+        });
+        let mut workers: Vec<i32> = (0..count).map(|_| ready.receive()).collect();
+        workers.sort_unstable();
+        assert_eq!(say(&["status", path]), said(0, format!("{}\n", master.pid), ""));
+        master.kill_and_wait();
+        let words: Vec<String> = workers.iter().map(i32::to_string).collect();
+        let list = match &words[..] {
+            [first @ .., last] if first.len() < 8 => format!("{} and {last}", first.join(", ")),
+            _ => format!("{} and others", words[..8].join(", ")),
+        };
+        let held = format!("locked by processes {list}, which share the lock");
+        assert_eq!(say(&["status", path]), said(0, "", line(path, &held)));
+        assert_eq!(say(&["run", path, "true"]), said(75, "", line(path, format!("already {held}"))));
+        workers.iter().for_each(|_| end.send(0));
         assert_eq!(say(&["wait", "-t", "10", path]), said(0, "", ""));
     }
 }

@@ -261,13 +261,31 @@ fn a_holder_that_was_found_has_no_descriptor_below_three() {
     }
 }
 
-/// One getdents64 does not list them all, and the lock is in the last piece.
+/// One getdents64 does not list them all, and the lock is in the last piece. It was inherited, so that only the descriptors
+/// show it.
 #[test]
 fn a_holder_with_hundreds_of_descriptors_is_signalled() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
-    let holder = holder(path, 500);
+    let launched = PidLock::acquire(path).unwrap();
+    let ready = Pipe::new();
+    let holder = fork(|| {
+        // Above all others.
+        let copy = unsafe { libc::fcntl(launched.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 500) };
+        assert!(copy >= 500);
+        for _ in 0..450 {
+            assert_ne!(unsafe { libc::dup(2) }, -1);
+        }
+        launched.restamp().unwrap();
+        unsafe { libc::close(launched.as_raw_fd()) };
+        ready.send(0);
+        loop {
+            unsafe { libc::pause() };
+        }
+    });
+    ready.receive();
     assert_eq!(signal(path, Signal::CHECK), Ok(Pid::new(holder.pid).unwrap()));
     assert_eq!(signal(path, Signal::TERM), Ok(Pid::new(holder.pid).unwrap()));
     assert_eq!(holder.wait(), End::Signal(libc::SIGTERM));
+    launched.disown();
 }

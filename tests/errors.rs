@@ -12,7 +12,7 @@ fn errors() -> [(Error, &'static str); 9] {
         (Error::NotAPidFile, "not a regular file with one link"),
         (Error::Replaced, "replaced by another file"),
         (Error::NotLocked, "not locked"),
-        (Error::Untrusted, "not trusted: others can write it, or its owner may not signal the process that it names"),
+        (Error::Untrusted, "not trusted: others than root and you can write it"),
         (sys(Call::Openat, Errno::NotFound), "openat: no such file or directory"),
         (sys(Call::PidfdSendSignal, Errno::Other(4321)), "pidfd_send_signal: error 4321"),
     ]
@@ -76,19 +76,33 @@ fn only_a_failed_call_has_an_errno() {
 fn every_documented_number_has_its_name() {
     let table = [
         (libc::EACCES, Errno::PermissionDenied),
+        (libc::EFAULT, Errno::BadAddress),
         (libc::EBADF, Errno::BadDescriptor),
+        (libc::EPIPE, Errno::BrokenPipe),
+        (libc::EDEADLK, Errno::Deadlock),
+        (libc::EDESTADDRREQ, Errno::NoDestination),
         (libc::EDQUOT, Errno::QuotaExceeded),
         (libc::EEXIST, Errno::AlreadyExists),
+        (libc::ETXTBSY, Errno::ExecutableFileBusy),
         (libc::EFBIG, Errno::FileTooLarge),
         (libc::EINVAL, Errno::InvalidInput),
         (libc::EIO, Errno::Io),
+        (libc::EISDIR, Errno::IsADirectory),
         (libc::ELOOP, Errno::SymbolicLinkLoop),
+        (libc::EMLINK, Errno::TooManyLinks),
         (libc::EMFILE, Errno::TooManyOpenFiles),
         (libc::ENAMETOOLONG, Errno::NameTooLong),
         (libc::ENFILE, Errno::TooManyOpenFilesInSystem),
+        (libc::ENODEV, Errno::NoDevice),
+        (libc::ENXIO, Errno::NoDeviceOrAddress),
+        (libc::ENOTCONN, Errno::NotConnected),
+        (libc::ENOEXEC, Errno::NotExecutable),
         (libc::ENOENT, Errno::NotFound),
+        (libc::ESPIPE, Errno::NotSeekable),
         (libc::ENOLCK, Errno::NoLock),
         (libc::ENOMEM, Errno::OutOfMemory),
+        (libc::EBUSY, Errno::ResourceBusy),
+        (libc::ESTALE, Errno::StaleHandle),
         (libc::ENOSPC, Errno::StorageFull),
         (libc::ENOSYS, Errno::NotImplemented),
         (libc::ENOTDIR, Errno::NotADirectory),
@@ -96,6 +110,10 @@ fn every_documented_number_has_its_name() {
         (libc::EPERM, Errno::NotPermitted),
         (libc::EROFS, Errno::ReadOnlyFilesystem),
         (libc::ESRCH, Errno::NoProcess),
+        (libc::ETIMEDOUT, Errno::TimedOut),
+        (libc::E2BIG, Errno::TooManyArguments),
+        (libc::EOVERFLOW, Errno::ValueTooLarge),
+        (libc::EWOULDBLOCK, Errno::WouldBlock),
     ];
     for (raw, errno) in table {
         assert_eq!((Errno::from_raw(raw), errno.as_raw()), (errno, raw));
@@ -105,6 +123,50 @@ fn every_documented_number_has_its_name() {
     }
     let named = (1..=133).filter(|raw| !matches!(Errno::from_raw(*raw), Errno::Other(_))).count();
     assert_eq!(named, table.len(), "a name that this table does not know");
+}
+
+/// What the manual pages of the calls allow, by section 2 of Linux man-pages 6.03, but for EINTR, after which a call is made
+/// again; and what file systems over a network or in user space are known to answer.
+#[test]
+#[cfg(target_os = "linux")]
+fn every_number_of_a_manual_page_has_its_name() {
+    use libc::*;
+    #[rustfmt::skip]
+    let pages: [(&str, &[i32]); 21] = [
+        ("open", &[EACCES, EBADF, EBUSY, EDQUOT, EEXIST, EFAULT, EFBIG, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE,
+            ENODEV, ENOENT, ENOMEM, ENOSPC, ENOTDIR, ENXIO, EOPNOTSUPP, EOVERFLOW, EPERM, EROFS, ETXTBSY, EWOULDBLOCK]),
+        ("mkdir", &[EACCES, EBADF, EDQUOT, EEXIST, EFAULT, EINVAL, ELOOP, EMLINK, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC,
+            ENOTDIR, EPERM, EROFS]),
+        ("unlink", &[EACCES, EBADF, EBUSY, EFAULT, EINVAL, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EPERM,
+            EROFS]),
+        ("fcntl", &[EACCES, EAGAIN, EBADF, EBUSY, EDEADLK, EFAULT, EINVAL, EMFILE, ENOLCK, ENOTDIR, EPERM]),
+        ("flock", &[EBADF, EINVAL, ENOLCK, EWOULDBLOCK, EOPNOTSUPP, ENOSYS]),
+        ("stat", &[EACCES, EBADF, EFAULT, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EOVERFLOW]),
+        ("statx", &[EACCES, EBADF, EFAULT, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR]),
+        ("fchmod", &[EACCES, EBADF, EFAULT, EINVAL, EIO, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, ENOTSUP, EPERM, EROFS]),
+        ("lseek", &[EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE]), // which pread and pwrite refer to
+        ("read", &[EAGAIN, EBADF, EFAULT, EINVAL, EIO, EISDIR]),
+        ("write", &[EAGAIN, EBADF, EDESTADDRREQ, EDQUOT, EFAULT, EFBIG, EINVAL, EIO, ENOSPC, EPERM, EPIPE]),
+        ("ftruncate", &[EACCES, EBADF, EFAULT, EFBIG, EINVAL, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS,
+            ETXTBSY]),
+        ("fsync", &[EBADF, EDQUOT, EINVAL, EIO, ENOSPC, EROFS]),
+        ("getdents", &[EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR]),
+        ("kill", &[EINVAL, EPERM, ESRCH]),
+        ("clock_gettime", &[EACCES, EFAULT, EINVAL, ENODEV, ENOTSUP, EPERM]),
+        ("pidfd_open", &[EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, ESRCH, ENOSYS]),
+        ("pidfd_send_signal", &[EBADF, EINVAL, EPERM, ESRCH, ENOSYS]),
+        ("poll", &[EFAULT, EINVAL, ENOMEM]),
+        ("execve", &[E2BIG, EACCES, EAGAIN, EFAULT, EINVAL, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOEXEC,
+            ENOMEM, ENOTDIR, EPERM, ETXTBSY]),
+        ("network and user space", &[ENOTCONN, ESTALE, ETIMEDOUT]),
+    ];
+    for (page, numbers) in pages {
+        for number in numbers {
+            let errno = Errno::from_raw(*number);
+            assert!(!matches!(errno, Errno::Other(_)), "{page}: {errno}");
+            assert!(include_str!("../doc/messages.md").contains(&format!("| `{errno}` |")), "{page}: {errno}");
+        }
+    }
 }
 
 #[test]

@@ -285,9 +285,8 @@ fn a_lock_that_is_not_handed_over_stays_with_the_parent_when_a_child_takes_over_
     let mut program = cat(move || copy.restamp());
     assert_eq!(read_pid_from(path), Ok(pid(program.id().try_into().unwrap())));
     assert!(is_locked(path));
-    // The file names a process that has closed it: whoever signals the holder must not hit that one.
-    let nobody = Error::AlreadyLocked { holder: None };
-    assert_eq!(pidflock::signal(path, pidflock::Signal::KILL), Err(nobody));
+    // The file names a process that has closed it. A signal reaches the one that has the lock: this one.
+    assert_eq!(pidflock::signal(path, pidflock::Signal::CHECK).ok(), Pid::new(std::process::id().try_into().unwrap()));
 
     lock.restamp().unwrap();
     assert_eq!(probe(path), Ok(State::Held { holder: Some(lock.pid()) }));

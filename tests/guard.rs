@@ -56,6 +56,15 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A flag that is raised when this is dropped, also by a panic.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 fn exists(path: &str) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
@@ -293,15 +302,15 @@ fn a_guard_sees_through_those_who_look() {
             scope.spawn(|| {
                 while !done.load(Relaxed) {
                     probe(path).unwrap();
+                    thread::sleep(Duration::from_micros(200)); // else they may leave the guard no time at all
                 }
             });
         }
+        let _when_this_ends = Raised(&done);
         for _ in 0..100 {
             assert_eq!(says(run(&["-w"], path).arg("true")), (0, String::new()));
-            until(|| guards(path).is_empty());
-            assert!(!exists(path));
+            until(|| guards(path).is_empty() && !exists(path)); // it opens the file once more, after it has closed its copy
         }
-        done.store(true, Relaxed);
     });
 }
 

@@ -110,7 +110,9 @@ fn a_holder_that_the_file_does_not_name_is_not_named() {
         let before = snapshot(&scratch, path);
         assert_eq!(refused(path), Some(None), "{content:?}");
         assert_eq!(snapshot(&scratch, path), before, "{content:?}");
-        assert_eq!(probe(path), Ok(State::Held { holder: None }), "{content:?}");
+        // A probe goes on, and asks the kernel.
+        let holder = Pid::new(std::process::id().try_into().unwrap());
+        assert_eq!(probe(path), Ok(State::Held { holder }), "{content:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use pidflock::{Error, PidLock, Signal, State, Wait, probe, read_pid, read_pid_from, signal, wait_released};
+use pidflock::{Error, PidLock, Signal, State, Wait, probe, read_pid, read_pid_from, sharers, signal, wait_released};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -87,6 +87,7 @@ fn no_operation_allocates() {
     assert_eq!(without_allocating("is_current", || lock.is_current()), Ok(true));
     assert_eq!(without_allocating("read_pid", || read_pid(&lock)), Ok(Some(pid)));
     assert_eq!(without_allocating("read_pid_from", || read_pid_from(path)), Ok(Some(pid)));
+    assert_eq!(without_allocating("sharers", || sharers(path, &mut [None; 4])), Ok(1));
     assert_eq!(without_allocating("probe (held)", || probe(path)), Ok(State::Held { holder: Some(pid) }));
     assert_eq!(without_allocating("signal", || signal(path, Signal::CHECK)), Ok(pid));
 

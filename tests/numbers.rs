@@ -1,19 +1,9 @@
 //! Two processes can have the same number: in two containers, or one after the other. A number alone proves nothing.
 #![cfg(target_os = "linux")]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod support;
 
-use pidflock::{Call, Errno, Error, Holder, PidLock, Wait, read_pid_from};
+use pidflock::{Call, Errno, Error, Holder, Pid, PidLock, Signal, Wait, read_pid_from, signal};
 use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 use support::*;
 
@@ -256,4 +246,106 @@ fn a_wait_for_a_living_holder_goes_on_when_it_stamps_again() {
     assert_eq!(found.wait(Wait::Never), Err(refused));
     assert_eq!(found.wait(Wait::For(SHORT)), Err(refused));
     assert_eq!(found.pid().get(), holder.pid);
+}
+
+/// When the file was stamped, for all that its time says.
+fn date(path: &str, seconds: i64) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap())).unwrap();
+}
+
+/// Now, and when the machine started, in seconds of the clock on the wall.
+fn now_and_start() -> [i64; 2] {
+    [libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME].map(|clock| {
+        let mut time = unsafe { std::mem::zeroed::<libc::timespec>() };
+        assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
+        time.tv_sec
+    })
+}
+
+/// /proc/locks goes on naming a process that has left its lock to a child, and so names whatever gets its number.
+#[test]
+fn a_stranger_with_the_number_of_a_dead_taker_is_not_signalled() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can choose a number");
+    }
+    let [now, since_start] = now_and_start();
+    if since_start < 60 {
+        return skip("the machine has just started");
+    }
+    let path = scratch.path("x.pid");
+    // In a process of one thread, as a chosen number needs.
+    let asker = fork(|| {
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let holder = fork(|| {
+            let lock = PidLock::acquire(path).unwrap();
+            let keeper = fork(|| {
+                ready.send(0);
+                i32::from(end.receive_within(60_000).is_none())
+            });
+            ready.receive();
+            std::mem::forget((lock, keeper));
+            0
+        });
+        let dead = holder.pid;
+        assert_eq!(holder.wait(), End::Exit(0));
+        assert!(is_locked(path), "the child keeps it");
+        let stranger = try_fork_numbered(dead, || i32::from(end.receive_within(60_000).is_none())).unwrap();
+        date(path, now - 40);
+        assert_eq!(signal(path, Signal::KILL), Err(Error::AlreadyLocked { holder: None }));
+        end.send(0);
+        end.send(0);
+        i32::from(stranger.wait() != End::Exit(0))
+    });
+    assert_eq!(asker.wait(), End::Exit(0));
+}
+
+/// Where the kernel shows a lock at all, a process with the file open and without that lock does not hold it.
+#[test]
+fn a_process_that_only_has_the_file_of_a_dead_taker_open_is_not_signalled() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let holder = fork(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        let keeper = fork(|| {
+            ready.send(0);
+            i32::from(end.receive_within(60_000).is_none())
+        });
+        ready.receive();
+        std::mem::forget((lock, keeper));
+        0
+    });
+    assert_eq!(holder.wait(), End::Exit(0));
+    let reader = Target::new(0, || fs::File::open(path).unwrap());
+    fs::write(path, format!("{}\n", reader.number())).unwrap();
+    assert_eq!(signal(path, Signal::HUP), Err(Error::AlreadyLocked { holder: None }));
+    assert_eq!(reader.received(), 0);
+    end.send(0);
+}
+
+/// A machine without a battery starts in 1970, and a daemon may be stamped before the clock is set.
+#[test]
+fn a_clock_that_was_set_since_the_stamp_does_not_keep_the_holder_from_its_signals() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let holder = fork(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        let keeper = fork(|| i32::from(end.receive_within(60_000).is_none()));
+        lock.disown();
+        ready.send(0);
+        end.receive_within(60_000);
+        std::mem::forget(keeper);
+        0
+    });
+    ready.receive();
+    let pid = Pid::new(holder.pid).unwrap();
+    assert_eq!(signal(path, Signal::CHECK), Ok(pid));
+    date(path, 4242);
+    assert_eq!(signal(path, Signal::CHECK), Ok(pid));
+    end.send(0);
+    end.send(0);
+    assert_eq!(holder.wait(), End::Exit(0));
 }

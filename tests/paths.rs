@@ -7,7 +7,7 @@ use pidflock::{
 };
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink},
 };
 use support::*;
 
@@ -248,14 +248,16 @@ fn a_parent_may_be_a_symbolic_link() {
 }
 
 #[test]
-fn a_new_file_has_the_mode_asked_for_less_the_umask() {
+fn a_new_file_has_the_mode_asked_for_whatever_the_umask_is() {
     let scratch = Scratch::new();
     let table = [
         (0o000, None, 0o644),
         (0o077, None, 0o600),
         (0o000, Some(0o666), 0o666),
-        (0o022, Some(0o666), 0o644),
-        (0o077, Some(0o777), 0o700),
+        (0o022, Some(0o666), 0o666),
+        (0o077, Some(0o777), 0o777),
+        (0o077, Some(0o644), 0o644),
+        (0o777, None, 0),
         (0o000, Some(0o600), 0o600),
         (0o000, Some(0), 0),
         (0o000, Some(0o7777), 0o777), // neither set-user-ID nor sticky
@@ -277,19 +279,51 @@ fn a_new_file_has_the_mode_asked_for_less_the_umask() {
 fn the_default_options_are_those_of_a_plain_acquire() {
     assert_eq!(Options::default(), PidLock::options());
     assert_eq!(Wait::default(), Wait::Never);
-    assert_eq!(
-        PidLock::options().mode(0o644).create_parents(true).sync(true).remove_on_release(true),
-        Options::default()
-    );
-    assert_ne!(PidLock::options().mode(0o640), Options::default());
+    assert_eq!(PidLock::options().create_parents(true).sync(true).remove_on_release(true), Options::default());
+    // Also where the bits are those of the default: they are set.
+    assert_ne!(PidLock::options().mode(0o644), Options::default());
 }
 
 #[test]
-fn a_file_that_is_there_keeps_its_mode() {
+fn a_file_that_is_there_keeps_its_mode_unless_one_is_asked_for() {
     let scratch = Scratch::new();
-    fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(scratch.path("a.pid")).unwrap();
-    let _lock = PidLock::options().mode(0o666).acquire(scratch.path("a.pid")).unwrap();
-    assert_eq!(mode(scratch.path("a.pid")), 0o600);
+    let path = scratch.path("a.pid");
+    let there = |mode| {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    there(0o600);
+    drop(PidLock::acquire(path).unwrap());
+    for (before, asked) in [(0o600, 0o644), (0o666, 0o600), (0o4755, 0o755)] {
+        there(before);
+        let lock = PidLock::acquire(path).unwrap();
+        assert_eq!(mode(path), before, "by default");
+        lock.release().unwrap();
+        there(before);
+        let lock = PidLock::options().mode(asked).acquire(path).unwrap();
+        assert_eq!(mode(path), asked);
+        lock.release().unwrap();
+    }
+}
+
+#[test]
+fn the_file_of_another_user_keeps_its_mode() {
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    fs::write(path, "").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    in_child(|| {
+        assert_eq!(unsafe { libc::setuid(65534) }, 0);
+        PidLock::options().mode(0o600).acquire(path).unwrap().disown();
+    });
+    assert_eq!(mode(path), 0o666);
+    // A loser changes nothing.
+    let _lock = PidLock::acquire(path).unwrap();
+    assert!(PidLock::options().mode(0o600).acquire(path).is_err());
+    assert_eq!(mode(path), 0o666);
 }
 
 #[test]

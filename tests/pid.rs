@@ -53,6 +53,10 @@ fn a_claim_is_one_decimal_number_on_the_first_line() {
         ("12\nanything", 12),
         ("12\n\n\n\n", 12),
         ("12\n\0", 12),
+        ("12\0", 12),
+        ("12\0\0garbage", 12),
+        ("12\r\n", 12),
+        ("12 \r", 12),
     ];
     for (text, number) in good {
         assert_eq!(Pid::parse(text.as_bytes()), Pid::new(*number), "{text:?}");
@@ -78,9 +82,10 @@ fn a_claim_is_one_decimal_number_on_the_first_line() {
         "1e3",
         "\0",
         "\0\0\0\0",
-        "12\0",
         "\x0012",
-        "12\r\n",
+        "\r12",
+        "12\r34\n",
+        "12 host",
         "12\x0b",
         "\u{0661}",
     ];
@@ -116,14 +121,31 @@ fn a_first_line_of_more_than_63_bytes_is_no_claim() {
     }
 }
 
+/// The page has a table: a file's text as a string of Rust, and its claim.
+#[test]
+fn every_format_of_the_page_is_read_as_the_page_says() {
+    let page = include_str!("../doc/coming-from.md");
+    let (_, section) = page.split_once("\n# Formats of PID files\n").unwrap();
+    let section = section.split("\n# ").next().unwrap();
+    let mut rows = 0;
+    for row in section.lines().filter_map(|line| line.strip_prefix("| `\"")) {
+        let (text, rest) = row.split_once("\"` | ").unwrap();
+        let text = text.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t").replace("\\0", "\0");
+        let claim = rest.split(" | ").next().unwrap();
+        assert_eq!(Pid::parse(text.as_bytes()).map_or("none".to_owned(), |pid| pid.to_string()), claim, "{text:?}");
+        rows += 1;
+    }
+    assert!(rows >= 12, "{rows} rows");
+}
+
 /// The rules once more, in other words.
 fn reference(bytes: &[u8]) -> Option<i32> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let line = match text.split_once('\n') {
+    let line = match text.split_once(['\n', '\0']) {
         Some((line, _)) => line,
         None => text,
     };
-    let digits = line.trim_matches([' ', '\t']);
+    let digits = line.trim_end_matches([' ', '\t', '\r']).trim_start_matches([' ', '\t']);
     let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = if only_digits { digits.parse().ok()? } else { 0 };
     if number > 0 { Some(number) } else { None }
@@ -131,7 +153,7 @@ fn reference(bytes: &[u8]) -> Option<i32> {
 
 #[test]
 fn every_short_text_is_read_as_an_independent_parser_reads_it() {
-    let alphabet = b"019 \t\n-+a\0";
+    let alphabet = b"019 \t\n-+\r\0";
     let mut texts: Vec<Vec<u8>> = vec![Vec::new()];
     let mut start = 0;
     for _ in 0..4 {

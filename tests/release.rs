@@ -575,7 +575,7 @@ fn one_who_is_not_the_last_to_share_a_lock_only_closes() {
     let lock = acquire(path);
     for wait in [Wait::Never, Wait::For(Duration::from_millis(50))] {
         let copy = fork(|| {
-            let number = lock.as_raw_fd();
+            let number = pidflock::AsRawFd::as_raw_fd(&lock);
             // `lock` is this process's copy, as after any fork.
             let copy = unsafe { std::ptr::read(&raw const lock) };
             copy.release_if_last(wait).unwrap();

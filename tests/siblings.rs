@@ -1,24 +1,10 @@
 //! Processes that share an open file share one lock: what one does with it must not undo what another has.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
-#![allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::undocumented_unsafe_blocks,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
-    reason = "a test may panic, and makes its system calls itself"
-)]
 
 mod harness;
 mod support;
 
-use harness::trace::{self, Stop, Syscall, Traced, mark};
+use harness::trace::{BEGIN, Stop, Syscall, follow, mark};
 use pidflock::{Call, Errno, Error, PidLock};
 use std::{
     fs,
@@ -28,29 +14,6 @@ use std::{
     },
 };
 use support::*;
-
-const BEGIN: i32 = 30;
-
-/// Runs the work in a traced child, and calls `at` at every stop after `mark(BEGIN)`. False where nothing can be traced.
-fn follow(work: impl FnOnce(), mut at: impl FnMut(&mut Traced, Stop)) -> bool {
-    if let Some(reason) = trace::impossible() {
-        skip(&reason);
-        return false;
-    }
-    let mut traced = Traced::spawn(|| (work(), 0).1).unwrap();
-    let mut begun = false;
-    loop {
-        match traced.go_on() {
-            Stop::Ended(end) => {
-                assert_eq!(end, End::Exit(0), "the child found something wrong, see above");
-                return true;
-            }
-            stop if begun => at(&mut traced, stop),
-            Stop::Entry(call) => begun = call.number == libc::SYS_prctl && call.int(0) == trace::MARK,
-            _ => {}
-        }
-    }
-}
 
 fn is(call: &Syscall, numbers: &[i64]) -> bool {
     numbers.contains(&call.number)
@@ -314,5 +277,31 @@ fn a_waiter_for_a_file_that_is_to_stay_locks_the_file_at_the_path_when_its_stamp
         assert_eq!(locked.receive(), 1, "made {made}: it has locked a file without a name");
         assert_eq!(waiting.unwrap().wait(), End::Exit(0));
         assert_eq!(fs::read_to_string(path).unwrap(), "");
+    }
+}
+
+/// Between the creation and the lock another may have opened the file, to wait for it as flock(1) does.
+#[test]
+fn a_failed_lock_leaves_a_file_that_is_to_stay_and_removes_any_other() {
+    let scratch = Scratch::in_memory();
+    for stays in [true, false] {
+        let path = scratch.path(&format!("stays-{stays}"));
+        let failing = || {
+            mark(BEGIN);
+            let failed = Error::Sys { call: Call::Flock, errno: Errno::NoLock };
+            assert_eq!(PidLock::options().remove_on_release(!stays).acquire(path).map(drop), Err(failed));
+        };
+        let mut failed = false;
+        let traced = follow(failing, |traced, stop| match stop {
+            Stop::Entry(call) if !failed && asks_for(&call, libc::LOCK_EX) => {
+                traced.replace(-i64::from(libc::ENOLCK));
+                failed = true;
+            }
+            _ => {}
+        });
+        if traced {
+            assert!(failed);
+            assert_eq!(fs::read(path).ok(), stays.then(Vec::new));
+        }
     }
 }

@@ -2,22 +2,22 @@
 
 mod support;
 
-use pidflock::{Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, signal};
+use pidflock::{
+    Errno, Error, Holder, Pid, PidLock, Signal, State, Wait, probe, read_pid_from, sharers, signal, wait_released,
+};
 use std::{
-    ffi::CString,
     fs,
-    io::{Read, Write},
+    io::Write,
     os::{
         fd::AsRawFd,
-        unix::fs::{OpenOptionsExt, PermissionsExt, chown},
+        unix::fs::{PermissionsExt, chown},
     },
-    sync::atomic::{AtomicI32, Ordering::Relaxed},
     time::Duration,
 };
 use support::*;
 
-/// A user without rights.
-const NOBODY: u32 = 65534;
+/// A user without rights. Not 65534, which stands for every user that a namespace does not know.
+const NOBODY: u32 = OTHER;
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(50);
@@ -27,64 +27,6 @@ const NAMELESS: Error = Error::AlreadyLocked { holder: None };
 
 fn pid(number: i32) -> Pid {
     Pid::new(number).unwrap()
-}
-
-static RECEIVED: AtomicI32 = AtomicI32::new(0);
-
-extern "C" fn receive(_: libc::c_int) {
-    RECEIVED.fetch_add(1, Relaxed);
-}
-
-/// A child that counts the signals it receives. It has `user` and does `work` first, and keeps what that returns.
-struct Target {
-    child: Child,
-    end: Pipe,
-}
-
-impl Target {
-    fn new<T>(user: u32, work: impl FnOnce() -> T) -> Target {
-        let (ready, end) = (Pipe::new(), Pipe::new());
-        let child = fork(|| {
-            for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
-                unsafe { libc::signal(signal, receive as *const () as libc::sighandler_t) };
-            }
-            if user != 0 {
-                assert_eq!(unsafe { libc::setgid(user) }, 0);
-                assert_eq!(unsafe { libc::setuid(user) }, 0);
-            }
-            let kept = work();
-            ready.send(0);
-            end.receive();
-            drop(kept);
-            // What was sent before the end was asked for has been received by now.
-            RECEIVED.load(Relaxed)
-        });
-        ready.receive();
-        Target { child, end }
-    }
-
-    /// A process that has nothing to do with any PID file.
-    fn stranger() -> Target {
-        Target::new(0, || ())
-    }
-
-    fn holder(path: &str) -> Target {
-        Target::new(0, || PidLock::acquire(path).unwrap())
-    }
-
-    /// The same, and it leaves the file behind when it lets go.
-    fn lasting_holder(path: &str) -> Target {
-        Target::new(0, || PidLock::options().remove_on_release(false).acquire(path).unwrap())
-    }
-
-    /// Ends it, and says how many signals have reached it. Panics if one has killed it.
-    fn received(self) -> i32 {
-        self.end.send(0);
-        match self.child.wait() {
-            End::Exit(count) => count,
-            End::Signal(signal) => panic!("killed by signal {signal}"),
-        }
-    }
 }
 
 /// A child that waits for a holder, asleep.
@@ -142,13 +84,6 @@ impl Successor {
     }
 }
 
-/// Locks a file without a stamp.
-fn lock(path: &str) -> fs::File {
-    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
-    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
-    file
-}
-
 /// Returns once it is dead, and leaves it for somebody to wait for.
 fn until_dead(child: &Child) {
     let (ended, mut info) = (libc::WEXITED | libc::WNOWAIT, unsafe { std::mem::zeroed() });
@@ -199,7 +134,7 @@ fn nobody_is_signalled_where_nobody_holds_the_name() {
 }
 
 #[test]
-fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
+fn nobody_is_signalled_where_neither_the_file_nor_the_kernel_names_the_holder() {
     let scratch = Scratch::new();
     let stranger = Target::stranger();
     let dead = fork(|| 0);
@@ -221,21 +156,22 @@ fn nobody_is_signalled_where_the_file_does_not_name_its_holder() {
     for (what, content) in contents {
         let path = scratch.path("x.pid");
         fs::write(path, content).unwrap();
-        let locked = lock(path);
+        let locked = Inherited::new(path);
         for number in ALL {
             assert_eq!(signal(path, number), Err(NAMELESS), "{what}: {number:?}");
         }
-        // That a living process has not locked the file is seen only when it is to be signalled.
-        assert_eq!(Holder::find(path).is_ok(), what == "a living stranger", "{what}");
+        assert_eq!(Holder::find(path).err(), Some(NAMELESS), "{what}");
+        assert_eq!(probe(path), Ok(State::Held { holder: None }), "{what}");
         drop(locked);
+        assert_eq!(wait_released(path, Wait::For(LONG)), Ok(()));
     }
 
     let path = scratch.path("init.pid");
     fs::write(path, "1\n").unwrap();
-    let _locked = lock(path);
-    // Also where its descriptors are hidden from us: /proc/locks names this process.
-    assert_all_refused(path, NAMELESS);
-    assert_eq!(stranger.received(), 0);
+    let holder = Target::new(0, || lock(path));
+    // Also where the descriptors of init are hidden from us: /proc/locks names another process.
+    assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
+    assert_eq!((stranger.received(), holder.received()), (0, 1));
 }
 
 #[test]
@@ -245,9 +181,92 @@ fn a_stranger_that_has_the_file_open_or_has_locked_another_is_not_its_holder() {
     fs::write(path, "").unwrap();
     let stranger = Target::new(0, || (fs::File::open(path).unwrap(), PidLock::acquire(other).unwrap()));
     fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
-    let _locked = lock(path);
-    assert_all_refused(path, NAMELESS);
+    let holder = Target::new(0, || lock(path));
+    assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
+    assert_eq!((stranger.received(), holder.received()), (0, 1));
+}
+
+/// What others do to a held file: busybox start-stop-daemon -m writes the loser's PID over it before it tries.
+#[test]
+fn a_holder_whose_claim_was_overwritten_is_named_signalled_and_waited_for() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    let stranger = Target::stranger();
+    let dead = fork(|| 0);
+    let claims = ["".into(), "rubbish".into(), format!("{}\n", dead.pid), format!("{}\n", stranger.child.pid)];
+    dead.wait();
+    for claim in claims {
+        let holder = Target::lasting_holder(path);
+        let number = pid(holder.child.pid);
+        fs::write(path, &claim).unwrap();
+        assert_eq!(probe(path), Ok(State::Held { holder: Some(number) }), "{claim:?}");
+        assert_eq!(signal(path, Signal::USR1), Ok(number), "{claim:?}");
+        let found = Holder::find(path).unwrap();
+        fs::write(path, "1\n").unwrap(); // a second loser
+        assert_eq!((found.pid(), found.signal(Signal::USR2)), (number, Ok(())), "{claim:?}");
+        let refused = Error::AlreadyLocked { holder: Some(number) };
+        assert_eq!(found.wait(Wait::For(SHORT)), Err(refused), "{claim:?}");
+        let waiter = Waiter::new(Holder::find(path).unwrap(), Wait::Forever);
+        let successor = Successor::new(path);
+        assert_eq!(holder.received(), 2, "{claim:?}");
+        waiter.through();
+        successor.assert_holds(path);
+        assert_eq!(found.signal(Signal::KILL), Err(Error::NotLocked), "{claim:?}");
+        drop(successor);
+    }
     assert_eq!(stranger.received(), 0);
+}
+
+/// The owner rule holds for whomever the kernel names, too: a planted file that root has locked directs nothing at root.
+#[test]
+fn a_planted_file_directs_no_signal_at_a_process_that_the_kernel_names() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let path = scratch.path("x.pid");
+    fs::write(path, "").unwrap();
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    let victim = Target::new(0, || lock(path));
+    assert_eq!(probe(path), Ok(State::Held { holder: Some(pid(victim.child.pid)) }));
+    assert_all_refused(path, Error::Untrusted);
+    chown(path, Some(0), Some(0)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    assert_all_refused(path, Error::Untrusted);
+    assert_eq!(victim.received(), 0);
+}
+
+#[test]
+fn a_holder_in_another_namespace_is_not_named_by_a_number_that_is_a_strangers_here() {
+    let scratch = Scratch::new();
+    if !is_root() {
+        return skip("only root can make a PID namespace");
+    }
+    let path = scratch.path("x.pid");
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let jail = container(|| {
+        let _lock = PidLock::acquire(path).unwrap();
+        ready.send(0);
+        end.receive();
+        0
+    });
+    if ready.receive_within(10_000).is_none() {
+        return skip("this root may not make a PID namespace");
+    }
+    assert_eq!(read_pid_from(path), Ok(Some(Pid::INIT)));
+    // The kernel knows the number that it has here.
+    let Ok(State::Held { holder: Some(number) }) = probe(path) else { panic!("{:?}", probe(path)) };
+    assert_ne!(number, Pid::INIT);
+    assert_eq!(signal(path, Signal::CHECK), Ok(number));
+    // In a second one the number is that of the process that looks, which has the file open, too.
+    let second = container(|| {
+        assert_eq!(probe(path), Ok(State::Held { holder: None }));
+        assert_all_refused(path, NAMELESS);
+        0
+    });
+    assert_eq!(second.wait(), End::Exit(0));
+    end.send(0);
+    assert_eq!(jail.wait(), End::Exit(0));
 }
 
 #[test]
@@ -273,11 +292,15 @@ fn the_file_of_a_user_directs_no_signal_of_root_at_the_process_of_another() {
     chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
     let planter = Target::new(NOBODY, || lock(path));
-    assert_all_refused(path, Error::Untrusted);
+    if sees_others() {
+        assert_eq!(signal(path, Signal::HUP), Ok(pid(planter.child.pid))); // who has the lock
+        assert_eq!(planter.received(), 1);
+    } else {
+        assert_all_refused(path, Error::Untrusted);
+        drop(planter);
+    }
     // Not even if the victim itself has the lock: who wrote its number is not known.
-    drop(planter);
-    let _locked = lock(path);
-    let victim_too = Target::new(0, || ());
+    let victim_too = Target::new(0, || lock(path));
     fs::write(path, format!("{}\n", victim_too.child.pid)).unwrap();
     assert_all_refused(path, Error::Untrusted);
     assert_eq!((victim.received(), victim_too.received()), (0, 0));
@@ -297,8 +320,8 @@ fn the_file_of_a_user_directs_a_signal_of_root_at_a_process_of_that_user_which_h
     // But at no other process of that user.
     let stranger = Target::new(NOBODY, || ());
     fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
-    assert_all_refused(path, NAMELESS);
-    assert_eq!((holder.received(), stranger.received()), (1, 0));
+    assert_eq!(signal(path, Signal::USR2), Ok(pid(holder.child.pid)));
+    assert_eq!((holder.received(), stranger.received()), (2, 0));
 }
 
 #[test]
@@ -471,7 +494,7 @@ fn same_file(wait: Wait) {
     }
 }
 
-/// A file of root's is trusted for every caller. Whether the caller may signal the holder is up to the kernel.
+/// A file of root's is trusted whoever asks; whether he may signal the holder is for the kernel to say.
 #[test]
 fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     if !is_root() {
@@ -481,8 +504,7 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     let path = scratch.path("pid");
     let holder = Target::holder(path);
     let asker = fork(|| {
-        assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
-        assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+        become_user([NOBODY; 3]);
         let refused = signal(path, Signal::HUP).map(drop).unwrap_err();
         i32::from(refused.errno() != Some(Errno::NotPermitted))
     });
@@ -490,10 +512,42 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
     assert_eq!(holder.received(), 0);
 }
 
-fn become_nobody() {
-    assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
-    assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0); // so that /proc says whose it is
+/// A stranger to both the file and the holder. /proc hides the descriptors, and /proc/locks names a parent that has ended.
+#[test]
+fn a_user_who_may_not_signal_the_holder_of_another_users_file_is_told_so_by_the_kernel() {
+    if !is_root() {
+        return skip("only root can be two users");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    let (ready, end) = (Pipe::new(), Pipe::new());
+    let parent = fork(|| {
+        become_user([NOBODY; 3]);
+        let lock = PidLock::acquire(path).unwrap();
+        let child = fork(|| {
+            lock.restamp().unwrap();
+            ready.send(lock.pid().get());
+            end.receive();
+            0
+        });
+        std::mem::forget((lock, child));
+        0
+    });
+    let holder = pid(ready.receive());
+    parent.wait();
+    let asker = fork(|| {
+        assert_eq!(unsafe { libc::setgid(NOBODY - 1) }, 0);
+        assert_eq!(unsafe { libc::setuid(NOBODY - 1) }, 0);
+        for number in ALL {
+            let refused = signal(path, number).unwrap_err();
+            assert_eq!(refused.errno(), Some(Errno::NotPermitted), "{number:?}: {refused}");
+        }
+        0
+    });
+    assert_eq!(asker.wait(), End::Exit(0));
+    assert_eq!(signal(path, Signal::CHECK), Ok(holder));
+    end.send(0);
 }
 
 /// As a daemon does: it acquires as root, and then becomes somebody else.
@@ -506,157 +560,20 @@ fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
     let path = scratch.path("pid");
     let holder = Target::new(0, || {
         let lock = PidLock::acquire(path).unwrap();
-        become_nobody();
+        become_user([NOBODY; 3]);
         lock
     });
     let asker = fork(|| {
-        become_nobody();
+        become_user([NOBODY; 3]);
         i32::from(signal(path, Signal::HUP) != Ok(pid(holder.child.pid)))
     });
     assert_eq!(asker.wait(), End::Exit(0));
     assert_eq!(holder.received(), 1);
 }
 
-/// Whether /proc shows us what other users have open: CAP_SYS_PTRACE, which root in Docker has not.
-fn sees_others() -> bool {
-    capabilities()[0] & SYS_PTRACE != 0
-}
-
-/// In this process, from now on it does not.
-fn see_no_others() {
-    let mut sets = capabilities();
-    sets[..2].iter_mut().for_each(|set| *set &= !SYS_PTRACE); // effective and permitted
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, THIS_PROCESS.as_ptr(), sets.as_ptr()) }, 0);
-}
-
-/// `CAP_SYS_PTRACE` of linux/capability.h, and `_LINUX_CAPABILITY_VERSION_3` with the number of no other process.
-const SYS_PTRACE: u32 = 1 << 19;
-const THIS_PROCESS: [u32; 2] = [0x2008_0522, 0];
-
-fn capabilities() -> [u32; 6] {
-    let mut sets = [0; 6];
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, THIS_PROCESS.as_ptr(), sets.as_mut_ptr()) }, 0);
-    sets
-}
-
-#[test]
-fn a_holder_whose_descriptors_are_hidden_from_root_is_signalled() {
-    if !is_root() {
-        return skip("only root can be two users");
-    }
-    let scratch = Scratch::new();
-    let (roots, nobodys) = (scratch.path("roots"), scratch.path("nobodys"));
-    let holder = Target::new(0, || {
-        let locks = [roots, nobodys].map(|path| PidLock::acquire(path).unwrap());
-        become_nobody();
-        locks
-    });
-    chown(nobodys, Some(NOBODY), Some(NOBODY)).unwrap();
-    let asker = fork(|| {
-        see_no_others();
-        let hidden = fs::read_link(format!("/proc/{}/fd/3", holder.child.pid)).unwrap_err();
-        assert_eq!(hidden.kind(), std::io::ErrorKind::PermissionDenied);
-        // /proc/locks names it, and /proc/PID/status says whose it is.
-        assert_eq!(signal(roots, Signal::HUP), Ok(pid(holder.child.pid)));
-        assert_eq!(signal(nobodys, Signal::HUP), Ok(pid(holder.child.pid)));
-        0
-    });
-    assert_eq!(asker.wait(), End::Exit(0));
-    assert_eq!(holder.received(), 2);
-}
-
-#[test]
-fn a_holder_is_signalled_although_it_has_something_open_that_cannot_be_looked_at() {
-    if !is_root() || !sees_others() {
-        return skip("only root may mount, and see what others have open");
-    }
-    let scratch = Scratch::new();
-    let (path, mounted) = (scratch.path("x.pid"), scratch.path("mounted"));
-    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
-    fs::create_dir(mounted).unwrap();
-    // A file system of a user who shows it to nobody else; and one whose server has died.
-    for (user, error) in [(NOBODY, libc::EACCES), (0, libc::ENOTCONN)] {
-        let (told, broken) = (Pipe::new(), Pipe::new());
-        let holder = Target::new(0, || {
-            let opened = private_mounts().then(|| open_on_fuse(mounted, user)).flatten();
-            told.send(opened.is_some().into());
-            broken.send(opened.as_ref().map_or(-1, |(file, _)| file.as_raw_fd()));
-            let file = opened.map(|(file, server)| (file, (user == NOBODY).then_some(server)));
-            become_nobody();
-            (file, PidLock::acquire(path).unwrap())
-        });
-        if told.receive() == 0 {
-            return skip("no FUSE to mount here");
-        }
-        let broken = fs::metadata(format!("/proc/{}/fd/{}", holder.child.pid, broken.receive()));
-        assert_eq!(broken.unwrap_err().raw_os_error(), Some(error));
-        assert_eq!(signal(path, Signal::HUP), Ok(pid(holder.child.pid)));
-        assert_eq!(holder.received(), 1);
-    }
-}
-
-/// The root of a new file system of a user, and the connection to its server, which never answers.
-fn open_on_fuse(directory: &str, user: u32) -> Option<(fs::File, fs::File)> {
-    let server = mount_fuse(directory, user)?;
-    Some((fs::File::options().read(true).custom_flags(libc::O_PATH).open(directory).unwrap(), server))
-}
-
-fn mount_fuse(directory: &str, user: u32) -> Option<fs::File> {
-    let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
-    let target = CString::new(directory).unwrap();
-    let options = format!("fd={},rootmode=40000,user_id={user},group_id={user}", server.as_raw_fd());
-    let options = CString::new(options).unwrap();
-    let kind = c"fuse".as_ptr();
-    let mounted = unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options.as_ptr().cast()) } == 0;
-    mounted.then_some(server)
-}
-
-/// A file system that a user shows to nobody else answers neither us nor root: it cannot have the file that we have open.
-#[test]
-fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_its_way() {
-    if !is_root() || !sees_others() {
-        return skip("only root may mount, and see what others have open");
-    }
-    let scratch = Scratch::new();
-    let (roots, nobodys, mounted) = (scratch.path("roots"), scratch.path("x.pid"), scratch.path("mounted"));
-    chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
-    fs::create_dir(mounted).unwrap();
-    let told = Pipe::new();
-    let holder = Target::new(0, || {
-        let server = private_mounts().then(|| mount_fuse(mounted, NOBODY)).flatten();
-        become_nobody();
-        let locked = server.map(|server| (lock_on_fuse(mounted, &server), server)); // before the other: a lower number
-        told.send(locked.is_some().into());
-        (locked, PidLock::acquire(nobodys).unwrap())
-    });
-    if told.receive() == 0 {
-        return skip("no FUSE to mount here");
-    }
-    assert_eq!(signal(nobodys, Signal::HUP), Ok(pid(holder.child.pid)));
-    fs::write(roots, format!("{}\n", holder.child.pid)).unwrap(); // a file of root, whose number is another's by now
-    let _locked = lock(roots);
-    assert_all_refused(roots, NAMELESS);
-    assert_eq!(holder.received(), 1);
-}
-
-/// A lock on the root of that file system, whose server answers twice: to the greeting, and that it may be opened.
-fn lock_on_fuse(directory: &'static str, mut server: &fs::File) -> fs::File {
-    let opened = std::thread::spawn(move || fs::File::open(directory).unwrap());
-    let mut request = [0; 1 << 16];
-    for (length, answer) in [(40, &[7, 9, 0, 0, 0, 0][..]), (32, &[0; 4])] {
-        assert!(server.read(&mut request).unwrap() >= 40); // length, opcode, unique, ...: linux/fuse.h
-        let words = [[length, 0].map(u32::to_ne_bytes).concat(), request[8..16].to_vec()];
-        let words = [words.concat(), answer.iter().flat_map(|word| u32::to_ne_bytes(*word)).collect()];
-        server.write_all(&words.concat()).unwrap();
-    }
-    let file = opened.join().unwrap();
-    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
-    file
-}
-
 /// A lock of fcntl(2) on the same file is another lock.
 #[test]
-fn a_process_with_only_a_record_lock_is_not_signalled() {
+fn who_has_only_a_record_lock_is_not_signalled() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let holder = Target::holder(path);
@@ -668,7 +585,240 @@ fn a_process_with_only_a_record_lock_is_not_signalled() {
         file
     });
     fs::write(path, format!("{}\n", named.child.pid)).unwrap();
-    assert_eq!(signal(path, Signal::HUP), Err(NAMELESS));
-    assert_eq!(named.received(), 0);
-    assert_eq!(holder.received(), 0);
+    assert_eq!(signal(path, Signal::HUP), Ok(pid(holder.child.pid)));
+    if is_root() {
+        without_sys_ptrace(|| assert_ne!(signal(path, Signal::CHECK), Ok(pid(named.child.pid))));
+    }
+    assert_eq!((named.received(), holder.received()), (0, 1));
+}
+
+#[test]
+fn the_processes_that_share_a_lock_are_counted_beyond_the_buffer() {
+    let scratch = Scratch::new();
+    let path = scratch.path("x.pid");
+    assert_eq!(sharers(path, &mut []), Ok(0));
+    let lock = PidLock::acquire(path).unwrap();
+    let child = Target::new(0, || fs::File::open(path).unwrap()); // has a copy of the lock
+    let own = Some(lock.pid());
+    let mut buffer = [None; 3];
+    assert_eq!(sharers(path, &mut buffer), Ok(2));
+    let mut expected = [own, Some(pid(child.child.pid))];
+    expected.sort();
+    assert_eq!(buffer, [expected[0], expected[1], None]);
+    let mut buffer = [None];
+    assert_eq!((sharers(path, &mut buffer), buffer), (Ok(2), [expected[0]]));
+    assert_eq!(sharers(scratch.path(".").trim_end_matches("/."), &mut buffer), Err(Error::NotAPidFile));
+}
+
+/// What /proc shows of the processes that files name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proc {
+    /// What they have open.
+    All,
+    /// The same, in terms of an outer PID namespace: numbers mean other processes there.
+    Foreign,
+    /// No more than who they are, for want of `CAP_SYS_PTRACE`, and who has taken which lock.
+    Locks,
+    /// Who has taken which lock, and not even that they are there: hidepid=2.
+    Hidden,
+    /// That they are not there, and no locks.
+    Silent,
+    /// Processes of another PID namespace.
+    Strange,
+    /// It is empty.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    TheClaimed,
+    Another,
+    Nobody,
+}
+
+/// Who asks: root, or a user who may signal anybody, so that nothing but the rule keeps it from that.
+const ASKERS: [u32; 2] = [0, CALLER];
+
+struct Cell {
+    asker: u32,
+    owner: u32,
+    mode: u32,
+    lock: Lock,
+    /// The user of the claimed process. None if it is dead.
+    claimed: Option<u32>,
+    path: &'static str,
+}
+
+impl Cell {
+    fn all(scratch: &Scratch, proc: Proc) -> Vec<Cell> {
+        let mut cells = vec![];
+        for asker in ASKERS {
+            // Of root's own files there are none that are not root's.
+            for owner in if asker == 0 { &[0, OTHER][..] } else { &[0, CALLER, OTHER] } {
+                for mode in [0o644, 0o664, 0o666] {
+                    for lock in [Lock::TheClaimed, Lock::Another, Lock::Nobody] {
+                        for claimed in [Some(OTHER), Some(THIRD), None] {
+                            if lock != Lock::TheClaimed || claimed.is_some() {
+                                let path = scratch.path(&format!("{proc:?}{}", cells.len()));
+                                cells.push(Cell { asker, owner: *owner, mode, lock, claimed, path });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    /// Whether the other process, root's, is seen to have the lock, under the number that it has for us. Then it is the
+    /// holder, whatever the file claims.
+    fn another_is_seen(&self, proc: Proc) -> bool {
+        self.lock == Lock::Another && proc == Proc::All
+    }
+
+    /// Every reason to signal nobody. The answer is one of them, and where there is none, the holder.
+    fn reasons(&self, proc: Proc) -> Vec<Error> {
+        if self.lock == Lock::Nobody {
+            return vec![Error::NotLocked];
+        }
+        // What the kernel says: whether the process in question has the lock, and whose it is.
+        let (has_lock, user) = if self.another_is_seen(proc) {
+            (Some(true), Some(0))
+        } else {
+            let Some(user) = self.claimed else { return vec![NAMELESS] };
+            let has_lock = match proc {
+                Proc::All | Proc::Foreign | Proc::Locks => Some(self.lock == Lock::TheClaimed),
+                // That a process has the number of the one that took the lock is not enough: it may have started later.
+                Proc::Hidden => (self.lock != Lock::TheClaimed).then_some(false),
+                Proc::Silent | Proc::Strange | Proc::Nothing => None,
+            };
+            (has_lock, matches!(proc, Proc::All | Proc::Foreign | Proc::Locks).then_some(user))
+        };
+        let ours = self.owner == 0 || self.owner == self.asker;
+        let entitled = ours || user == Some(self.owner);
+        let written_by_others = !ours || self.mode & 0o022 != 0;
+        let reasons = [
+            (self.mode & 0o002 != 0, Error::Untrusted),
+            (!entitled, Error::Untrusted),
+            (has_lock == Some(false), NAMELESS),
+            (has_lock.is_none() && written_by_others, Error::Untrusted),
+        ];
+        reasons.into_iter().filter(|(is_so, _)| *is_so).map(|(_, reason)| reason).collect()
+    }
+}
+
+#[test]
+fn evidence_decides_who_is_signalled_whatever_the_owner_the_mode_the_lock_the_claim_and_proc() {
+    let scratch = Scratch::in_memory();
+    if !may_make_namespaces() || !sees_others() {
+        return skip("only root may make namespaces, and see what others have open");
+    }
+    let report = scratch.path("report");
+    let wrong = fs::File::create(report).unwrap();
+    for proc in [Proc::All, Proc::Foreign, Proc::Locks, Proc::Hidden, Proc::Silent, Proc::Strange, Proc::Nothing] {
+        let cells = Cell::all(&scratch, proc);
+        let look = || ask_in_each(&cells, proc, &wrong);
+        in_private_mounts(|| if proc == Proc::Foreign { in_pid_namespace(look) } else { look() });
+    }
+    let wrong = fs::read_to_string(report).unwrap();
+    assert!(wrong.is_empty(), "{} wrong answers:\n{wrong}", wrong.lines().count());
+}
+
+/// Writes a line about each answer that is wrong.
+fn ask_in_each(cells: &[Cell], proc: Proc, mut wrong: &fs::File) {
+    let dead = fork(|| 0);
+    let dead_number = dead.pid;
+    dead.wait();
+
+    // A process of each user, with the locks of the cells that claim it; and another with those that it has instead.
+    cells.iter().for_each(|cell| plant(cell.path, 0, 0o644, dead_number));
+    let arrivals = Pipe::new();
+    let target = |user: u32, locks: &dyn Fn(&Cell) -> bool| {
+        Target::announcing(&arrivals, || {
+            let files: Vec<fs::File> = cells.iter().filter(|cell| locks(cell)).map(|cell| lock(cell.path)).collect();
+            become_user([user; 3]);
+            files
+        })
+    };
+    let users = [OTHER, THIRD];
+    let claimed = users.map(|user| target(user, &|cell| cell.lock == Lock::TheClaimed && cell.claimed == Some(user)));
+    let another = target(0, &|cell| cell.lock == Lock::Another);
+    let number = |cell: &Cell| {
+        let alive = users.iter().position(|user| cell.claimed == Some(*user));
+        alive.map_or(dead_number, |index| claimed.get(index).unwrap().number())
+    };
+    cells.iter().for_each(|cell| plant(cell.path, cell.owner, cell.mode, number(cell)));
+
+    let (accepted, end) = (Pipe::new(), Pipe::new());
+    let _strange = arrange(proc, &end);
+    let mut sent = 0;
+    for asker in ASKERS {
+        let child = fork(|| {
+            if asker == 0 {
+                assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
+                assert_eq!(unsafe { libc::setgid(CALLER) }, 0); // from the group 0, hidepid hides nothing
+            } else {
+                become_user_with(asker, CAP_DAC_READ_SEARCH | CAP_KILL | CAP_SYS_PTRACE);
+            }
+            if matches!(proc, Proc::Locks | Proc::Hidden | Proc::Silent) {
+                see_no_others();
+            }
+            let mut sent = 0;
+            for cell in cells.iter().filter(|cell| cell.asker == asker) {
+                let reasons = cell.reasons(proc);
+                let expected = if cell.another_is_seen(proc) { another.number() } else { number(cell) };
+                for asked in [Signal::CHECK, Signal::USR1] {
+                    let answer = signal(cell.path, asked);
+                    let mut right = match answer {
+                        Ok(signalled) => reasons.is_empty() && signalled == pid(expected),
+                        Err(error) => reasons.contains(&error),
+                    };
+                    if answer.is_ok() && asked != Signal::CHECK {
+                        sent += 1;
+                        right &= arrivals.receive() == expected;
+                    }
+                    if !right {
+                        let Cell { asker, owner, mode, lock, claimed, .. } = cell;
+                        let file = format!("asked by {asker}, file of {owner}, mode {mode:o}, locked by {lock:?}");
+                        let case = format!("/proc shows {proc:?}, {file}, claims {claimed:?}, signal {asked:?}");
+                        writeln!(wrong, "{case}: {answer:?}, not {reasons:?}").unwrap();
+                    }
+                }
+            }
+            accepted.send(sent);
+            0
+        });
+        assert_eq!(child.wait(), End::Exit(0));
+        sent += accepted.receive();
+    }
+    end.send(0);
+    let received: i32 = claimed.into_iter().map(Target::received).sum();
+    let unreported = received + another.received() - sent;
+    if unreported != 0 {
+        writeln!(wrong, "/proc shows {proc:?}: {unreported} signals that were not reported").unwrap();
+    }
+}
+
+/// Has /proc show no more than this. What the capabilities hide is for the asker to give up.
+fn arrange(proc: Proc, end: &Pipe) -> Option<Child> {
+    match proc {
+        Proc::All | Proc::Foreign | Proc::Locks => {}
+        Proc::Hidden => assert!(mount(c"proc", c"/proc", c"hidepid=2")),
+        Proc::Silent => assert!(mount(c"proc", c"/proc", c"hidepid=2,subset=pid")),
+        Proc::Nothing => assert!(mount(c"tmpfs", c"/proc", c"")),
+        Proc::Strange => {
+            let mounted = Pipe::new();
+            let strange = fork(|| {
+                in_pid_namespace(|| {
+                    assert!(mount(c"proc", c"/proc", c""));
+                    mounted.send(0);
+                    end.receive();
+                });
+                0
+            });
+            mounted.receive();
+            return Some(strange);
+        }
+    }
+    None
 }

@@ -75,27 +75,6 @@ fn waiting(work: impl FnOnce() -> i32) -> (Child, Pipe) {
     (child, through)
 }
 
-/// A child that has a lease on a file, as Samba and NFS servers take them: nobody can open the file until it gives the
-/// lease up. It does so when it is told to, or, `polite`, when the kernel asks for it. None where there are no leases.
-fn lease(path: &str, polite: bool) -> Option<(Child, Pipe)> {
-    let (taken, go) = (Pipe::new(), Pipe::new());
-    let child = fork(|| {
-        let (mut asked, mut number): (libc::sigset_t, libc::c_int) = unsafe { std::mem::zeroed() };
-        unsafe { libc::sigaddset(&raw mut asked, libc::SIGIO) };
-        unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const asked, std::ptr::null_mut()) };
-        let file = fs::File::options().read(true).write(true).open(path).unwrap();
-        let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
-        taken.send(lease(libc::F_WRLCK));
-        if polite {
-            unsafe { libc::sigwait(&raw const asked, &raw mut number) };
-        } else {
-            go.receive();
-        }
-        lease(libc::F_UNLCK)
-    });
-    (taken.receive() == 0).then_some((child, go))
-}
-
 /// Returns once the process has gone to sleep anew, or after a tenth of a second: it sleeps for longer.
 fn until_asleep_anew(pid: i32) {
     let (start, before) = (Instant::now(), voluntary_switches(pid));

@@ -1,14 +1,14 @@
-//! Made a program by check: `fn example()` of the README, which forks and restamps, and what it serves: the same as demo.c beside this.
+//! Made a program by check: `fn example()` of the guide, which forks and restamps, and what it serves: the same as demo.c beside this.
 
 use std::{fs::File, io::Write, process};
 
-mod readme {
+mod guide {
     use super::serve;
     include!("fork.rs");
 }
 
 fn main() {
-    if let Err(error) = readme::example() {
+    if let Err(error) = guide::example() {
         eprintln!("forking-demo: {error}");
         let held = matches!(error.downcast_ref(), Some(pidflock::Error::AlreadyLocked { .. }));
         process::exit(if held { 75 } else { 71 });

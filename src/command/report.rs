@@ -5,7 +5,7 @@ use super::{
     sys::Stream,
 };
 use core::ffi::CStr;
-use pidflock::{Errno, Error, State};
+use pidflock::{Errno, Error, Pid, State};
 
 /// Exit codes, by the numbers of sysexits(3), of a shell (126, 127), and of the LSB for `status`.
 pub(crate) mod exit {
@@ -62,12 +62,54 @@ pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
 
 /// Says that an operation on this file failed.
 pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
-    Line::about(file).message(error.message()).complain();
-    match error {
+    let code = match error {
         Error::AlreadyLocked { .. } => exit::HELD,
         Error::InvalidPath => exit::USAGE,
         _ => exit::SYSTEM,
+    };
+    let mut line = Line::about(file);
+    // An acquire believes the claim. A probe asks the kernel, too.
+    let state = if code == exit::HELD { pidflock::probe(file).ok() } else { None };
+    match state {
+        Some(State::Held { holder }) => name_holder(line.text("already "), file, holder),
+        _ => line.message(error.message()),
+    };
+    line.complain();
+    code
+}
+
+/// Of the processes that share a lock, so many are named.
+const SHARERS_MAX: usize = 8;
+
+/// Says who holds it: the holder, or the processes that share the lock of one that has died.
+pub(crate) fn name_holder<'l>(line: &'l mut Line, file: &CStr, holder: Option<Pid>) -> &'l mut Line {
+    line.text("locked by ");
+    name_processes(line, file, holder)
+}
+
+fn name_processes<'l>(line: &'l mut Line, file: &CStr, holder: Option<Pid>) -> &'l mut Line {
+    if let Some(pid) = holder {
+        return line.process(pid);
     }
+    let mut named = [None; SHARERS_MAX];
+    let count = pidflock::sharers(file, &mut named).unwrap_or(0);
+    line.text(match count {
+        0 => return line.text("a process that cannot be named"),
+        1 => "process ",
+        _ => "processes ",
+    });
+    for (index, pid) in named.iter().flatten().enumerate() {
+        line.text(match index {
+            0 => "",
+            _ if index + 1 == count => " and ",
+            _ => ", ",
+        });
+        line.number(pid.as_u32());
+    }
+    if count > SHARERS_MAX {
+        line.text(" and others");
+    }
+    line.text(if count == 1 { ", which shares the lock" } else { ", which share the lock" })
 }
 
 /// Says that a system call of the command's own failed.
@@ -91,12 +133,7 @@ pub(crate) fn announce(pidfile: &CStr) -> Result<(), Error> {
     if Stream::ERR.is_terminal() {
         if let State::Held { holder } = pidflock::probe(pidfile)? {
             let mut line = Line::about(pidfile);
-            line.text("waiting for ");
-            match holder {
-                Some(pid) => line.process(pid),
-                None => line.text("a process that cannot be named"),
-            };
-            line.complain();
+            name_processes(line.text("waiting for "), pidfile, holder).complain();
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::{
     line::Line,
-    report::{Ended, exit},
+    report::{Ended, exit, name_holder},
     sys::Stream,
     words::Words,
 };
@@ -22,7 +22,10 @@ pub(crate) fn status(mut words: Words) -> Ended<u8> {
             }
         },
         Ok(state) => {
-            line.message(state.message());
+            match state {
+                State::Held { holder } => name_holder(&mut line, pidfile, holder),
+                _ => line.message(state.message()),
+            };
             match state {
                 State::Held { .. } => exit::OK,
                 State::Free { .. } => exit::STATUS_STALE,

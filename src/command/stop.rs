@@ -38,7 +38,12 @@ pub(crate) fn stop(mut words: Words) -> Ended<u8> {
 }
 
 fn signal_and_wait(holder: &Holder, signal: Signal, wait: Wait) -> Result<(), Error> {
-    match holder.signal(signal) {
+    let signalled = holder.signal(signal);
+    if signal != Signal::CHECK {
+        // A stopped process handles nothing until it goes on. The signal that counts has been sent.
+        let _not_stopped_as_a_rule = holder.signal(Signal::CONT);
+    }
+    match signalled {
         // It has died meanwhile, perhaps; its children may still have the lock.
         Ok(()) | Err(Error::NotLocked) => holder.wait(wait),
         Err(error) => Err(error),

@@ -4,7 +4,7 @@
 //! (Linux 6.16). A stop takes longer than most calls. So a process of a [`Forker`] stops only at the calls that a
 //! seccomp(2) filter selects.
 
-use crate::support::{Child, End, PANICKED};
+use crate::support::{Child, End, PANICKED, skip};
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -345,6 +345,30 @@ pub fn impossible() -> Option<String> {
             }
             Stop::Ended(End::Exit(42)) => return None,
             Stop::Ended(end) => return Some(format!("a traced process ended with {end:?}")),
+            _ => {}
+        }
+    }
+}
+
+/// The mark at which [`follow`] begins.
+pub const BEGIN: i32 = 30;
+
+/// Runs the work in a traced child, and calls `at` at every stop after `mark(BEGIN)`. False where nothing can be traced.
+pub fn follow(work: impl FnOnce(), mut at: impl FnMut(&mut Traced, Stop)) -> bool {
+    if let Some(reason) = impossible() {
+        skip(&reason);
+        return false;
+    }
+    let mut traced = Traced::spawn(|| (work(), 0).1).unwrap();
+    let mut begun = false;
+    loop {
+        match traced.go_on() {
+            Stop::Ended(end) => {
+                assert_eq!(end, End::Exit(0), "the child found something wrong, see above");
+                return true;
+            }
+            stop if begun => at(&mut traced, stop),
+            Stop::Entry(call) => begun = call.number == libc::SYS_prctl && call.int(0) == MARK,
             _ => {}
         }
     }

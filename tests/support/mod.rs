@@ -286,3 +286,373 @@ pub fn fork_as(number: i32, work: impl FnOnce() -> i32) -> Child {
     assert_eq!(child.pid, number, "somebody else has forked");
     child
 }
+
+/// Users without rights. None is 65534: the kernel shows that number for every user that a namespace does not know.
+pub const CALLER: u32 = 60_001;
+pub const OTHER: u32 = 60_002;
+pub const THIRD: u32 = 60_003;
+
+/// From now on these are the real, effective and saved user of this process, which has no other group than the real
+/// user's. /proc shows the process as theirs.
+pub fn become_user([real, effective, saved]: [u32; 3]) {
+    assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
+    assert_eq!(unsafe { libc::setresgid(real, real, real) }, 0);
+    assert_eq!(unsafe { libc::setresuid(real, effective, saved) }, 0);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+}
+
+/// Capabilities of linux/capability.h: to signal others' processes, to see what they have open, and to open any file.
+pub const CAP_DAC_READ_SEARCH: u32 = 1 << 2;
+pub const CAP_KILL: u32 = 1 << 5;
+pub const CAP_SYS_PTRACE: u32 = 1 << 19;
+
+/// `_LINUX_CAPABILITY_VERSION_3`, and the number of no other process.
+const THIS_PROCESS: [u32; 2] = [0x2008_0522, 0];
+
+/// Effective, permitted and inheritable: the lower halves, then the upper.
+fn capabilities() -> [u32; 6] {
+    let mut sets = [0; 6];
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, THIS_PROCESS.as_ptr(), sets.as_mut_ptr()) }, 0);
+    sets
+}
+
+fn set_capabilities(sets: &[u32; 6]) {
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, THIS_PROCESS.as_ptr(), sets.as_ptr()) }, 0);
+}
+
+/// Whether /proc shows us what other users have open. Docker's root lacks the capability for that.
+pub fn sees_others() -> bool {
+    capabilities()[0] & CAP_SYS_PTRACE != 0
+}
+
+/// From now on it shows this process nothing of the kind.
+pub fn see_no_others() {
+    let mut sets = capabilities();
+    sets[..2].iter_mut().for_each(|set| *set &= !CAP_SYS_PTRACE);
+    set_capabilities(&sets);
+}
+
+/// Runs `work` in a child of root's to which /proc shows nothing of what other users have open.
+pub fn without_sys_ptrace(work: impl FnOnce()) {
+    let child = fork(|| {
+        panic_aloud();
+        see_no_others();
+        work();
+        0
+    });
+    assert_eq!(child.wait(), End::Exit(0));
+}
+
+/// As [`become_user`], but root's process keeps these capabilities.
+pub fn become_user_with(user: u32, kept: u32) {
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }, 0);
+    become_user([user; 3]);
+    set_capabilities(&[kept, kept, 0, 0, 0, 0]);
+}
+
+/// Has a forked child and its children say why they panic. What the test harness captures is lost with them.
+pub fn panic_aloud() {
+    std::panic::set_hook(Box::new(|panic| {
+        let line = format!("a child: {panic}\n");
+        unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+    }));
+}
+
+/// Whether this root may make namespaces, mount in them, and choose the numbers of processes there. Forks: a test asks
+/// when it is alone.
+pub fn may_make_namespaces() -> bool {
+    let able = || {
+        let made = private_mounts() && unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
+        let chosen = || try_fork_numbered(9, || 0).is_some_and(|child| child.wait() == End::Exit(0));
+        i32::from(!(made && fork(|| i32::from(!(mount(c"proc", c"/proc", c"") && chosen()))).wait() == End::Exit(0)))
+    };
+    is_root() && fork(able).wait() == End::Exit(0)
+}
+
+/// A new file system of this kind.
+pub fn mount(kind: &std::ffi::CStr, target: &std::ffi::CStr, options: &std::ffi::CStr) -> bool {
+    let (kind, options) = (kind.as_ptr(), options.as_ptr().cast());
+    unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options) == 0 }
+}
+
+/// Runs `work` in a child with mounts of its own. It succeeds if `work` returns.
+pub fn in_private_mounts(work: impl FnOnce()) {
+    let child = fork(|| {
+        panic_aloud();
+        assert!(private_mounts());
+        work();
+        0
+    });
+    assert_eq!(child.wait(), End::Exit(0));
+}
+
+/// Runs `work` in the first process of a new PID namespace, which is left with the /proc of the old one.
+pub fn in_pid_namespace(work: impl FnOnce()) {
+    let parent = fork(|| {
+        panic_aloud();
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+        let first = fork(|| {
+            work();
+            0
+        });
+        i32::from(first.wait() != End::Exit(0))
+    });
+    assert_eq!(parent.wait(), End::Exit(0));
+}
+
+/// [`fork`], and the child has this number: clone3(2). The caller has one thread, since no handler of fork(2) runs.
+pub fn try_fork_numbered(number: i32, work: impl FnOnce() -> i32) -> Option<Child> {
+    let mut arguments = [0_u64; 11]; // struct clone_args
+    arguments[4] = libc::SIGCHLD.unsigned_abs().into();
+    arguments[8] = &raw const number as u64;
+    arguments[9] = 1; // numbers, from the innermost namespace outwards
+    let size = size_of_val(&arguments);
+    match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size) } {
+        -1 => None,
+        0 => {
+            let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
+            unsafe { libc::_exit(code) }
+        }
+        pid => Some(Child::of(pid.try_into().unwrap())),
+    }
+}
+
+static RECEIVED: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+static ARRIVALS: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+
+extern "C" fn receive(_: libc::c_int) {
+    RECEIVED.fetch_add(1, Relaxed);
+    let number = unsafe { libc::getpid() }.to_ne_bytes();
+    let arrivals = ARRIVALS.load(Relaxed);
+    if arrivals != -1 {
+        unsafe { libc::write(arrivals, number.as_ptr().cast(), 4) };
+    }
+}
+
+/// A child that counts the signals it receives. It does some work first, and keeps what that returns.
+pub struct Target {
+    pub child: Child,
+    end: Pipe,
+}
+
+impl Target {
+    /// With this user, before it does its work.
+    pub fn new<T>(user: u32, work: impl FnOnce() -> T) -> Target {
+        Target::start(None, None, user, work)
+    }
+
+    /// With this number, in a process that has one thread.
+    pub fn numbered<T>(number: i32, user: u32, work: impl FnOnce() -> T) -> Target {
+        Target::start(Some(number), None, user, work)
+    }
+
+    /// It sends its number as soon as a signal arrives.
+    pub fn announcing<T>(arrivals: &Pipe, work: impl FnOnce() -> T) -> Target {
+        Target::start(None, Some(arrivals), 0, work)
+    }
+
+    /// A process that has nothing to do with any PID file.
+    pub fn stranger() -> Target {
+        Target::new(0, || ())
+    }
+
+    pub fn holder(path: &str) -> Target {
+        Target::new(0, || pidflock::PidLock::acquire(path).unwrap())
+    }
+
+    /// The same, and it leaves the file behind when it lets go.
+    pub fn lasting_holder(path: &str) -> Target {
+        Target::new(0, || pidflock::PidLock::options().remove_on_release(false).acquire(path).unwrap())
+    }
+
+    fn start<T>(number: Option<i32>, arrivals: Option<&Pipe>, user: u32, work: impl FnOnce() -> T) -> Target {
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let life = || {
+            ARRIVALS.store(arrivals.map_or(-1, |pipe| pipe.write), Relaxed);
+            for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+                unsafe { libc::signal(signal, receive as *const () as libc::sighandler_t) };
+            }
+            if user != 0 {
+                assert_eq!(unsafe { libc::setgid(user) }, 0);
+                assert_eq!(unsafe { libc::setuid(user) }, 0);
+            }
+            let kept = work();
+            ready.send(0);
+            Target::until_the_end(&end);
+            drop(kept);
+            // What was sent before the end was asked for has been received by now.
+            RECEIVED.load(Relaxed)
+        };
+        let child = match number {
+            Some(number) => try_fork_numbered(number, life).expect("clone3"),
+            None => fork(life),
+        };
+        ready.receive();
+        Target { child, end }
+    }
+
+    /// As [`Target::holder`] with this user, but its main thread has exited, and another lives. It has inherited the lock from
+    /// this process, so that /proc/locks does not name it.
+    pub fn without_main_thread(user: u32, path: &'static str) -> Target {
+        let (ready, end) = (Pipe::new(), Pipe::new());
+        let locked = lock(path);
+        let child = fork(|| {
+            unsafe { libc::signal(libc::SIGUSR1, receive as *const () as libc::sighandler_t) };
+            if user != 0 {
+                become_user([user; 3]);
+            }
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    ready.send(0);
+                    Target::until_the_end(&end);
+                    drop(locked);
+                    unsafe { libc::_exit(RECEIVED.load(Relaxed)) }
+                });
+                unsafe { libc::syscall(libc::SYS_exit, 0) }; // of this thread alone
+            });
+            PANICKED
+        });
+        ready.receive();
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", child.pid)).unwrap();
+        while !stat().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        Target { child, end }
+    }
+
+    /// Longer than any test takes.
+    fn until_the_end(end: &Pipe) {
+        end.receive_within(60_000).expect("nobody has ended it for a minute");
+    }
+
+    pub fn number(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// Ends it, and says how many signals have reached it. Panics if one has killed it.
+    pub fn received(self) -> i32 {
+        self.end.send(0);
+        match self.child.wait() {
+            End::Exit(count) => count,
+            End::Signal(signal) => panic!("killed by signal {signal}"),
+        }
+    }
+}
+
+/// Locks a file without a stamp, and creates it if it is not there. Else needs no permission but to read it.
+pub fn lock(path: &str) -> fs::File {
+    let create = |_| fs::File::options().read(true).write(true).create_new(true).open(path);
+    let file = fs::File::open(path).or_else(create).unwrap();
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
+    file
+}
+
+/// A file of this user, with these permissions, that claims this process.
+pub fn plant(path: &str, owner: u32, mode: u32, number: i32) {
+    fs::write(path, format!("{number}\n")).unwrap();
+    std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// What a filter answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// The call fails with this errno.
+    Error(libc::c_int),
+    /// The process dies of SIGSYS.
+    Kill,
+}
+
+/// From now on, for this process and what it becomes: the kernel gives this answer to a call. With `lacking`, the number of
+/// an argument and some bits, only if that argument has none of these.
+#[cfg(target_os = "linux")]
+pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: Answer) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let jump = |test: u32, jt, jf, k| step(libc::BPF_JMP | test | libc::BPF_K, jt, jf, k);
+    let result = |result| step(libc::BPF_RET | libc::BPF_K, 0, 0, result);
+    let (argument, bits) = lacking.unwrap_or_default();
+    let low_word = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut program = [
+        load(0), // the number of the call: the first word of seccomp_data
+        jump(libc::BPF_JEQ, 0, 3, call as u32),
+        load(16 + 8 * argument + low_word),
+        jump(libc::BPF_JSET, 1, 0, bits as u32),
+        result(match answer {
+            Answer::Error(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+            Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        }),
+        result(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
+}
+
+/// A lock whose taker has died, and left it to a child.
+pub struct Inherited {
+    fork: Pipe,
+    forked: Pipe,
+    end: Pipe,
+}
+
+impl Inherited {
+    pub fn new(path: &str) -> Inherited {
+        let [fork_again, forked, end] = [(); 3].map(|()| Pipe::new());
+        let taker = fork(|| {
+            let file = lock(path);
+            let child = fork(|| {
+                if fork_again.receive_within(-1) == Some(0) {
+                    std::mem::forget(fork(|| {
+                        forked.send(0);
+                        end.receive_within(-1);
+                        0
+                    }));
+                }
+                end.receive_within(-1);
+                0
+            });
+            std::mem::forget((file, child));
+            0
+        });
+        assert_eq!(taker.wait(), End::Exit(0));
+        Inherited { fork: fork_again, forked, end }
+    }
+
+    /// From now on, two processes share the lock.
+    pub fn fork_once_more(&self) {
+        self.fork.send(0);
+        self.forked.receive_within(1000);
+    }
+}
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        self.fork.send(1);
+        self.end.send(0);
+        self.end.send(0);
+    }
+}
+
+/// A child that has a lease on a file, as Samba and NFS servers take them: nobody can open the file until it gives the
+/// lease up. It does so when it is told to, or, `polite`, when the kernel asks for it. None where there are no leases.
+#[cfg(target_os = "linux")]
+pub fn lease(path: &str, polite: bool) -> Option<(Child, Pipe)> {
+    let (taken, go) = (Pipe::new(), Pipe::new());
+    let child = fork(|| {
+        let (mut asked, mut number): (libc::sigset_t, libc::c_int) = unsafe { std::mem::zeroed() };
+        unsafe { libc::sigaddset(&raw mut asked, libc::SIGIO) };
+        unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const asked, std::ptr::null_mut()) };
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        let lease = |kind: libc::c_int| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        taken.send(lease(libc::F_WRLCK));
+        if polite {
+            unsafe { libc::sigwait(&raw const asked, &raw mut number) };
+        } else {
+            go.receive();
+        }
+        lease(libc::F_UNLCK)
+    });
+    (taken.receive() == 0).then_some((child, go))
+}

@@ -155,6 +155,9 @@ fn count(report: &mut Report, subject: &Subject, place: &str) {
     }
     let find = |name| commands.iter().position(|command| command.0 == name).map(|number| &calls[number]);
     let (safe, ours) = (find(SAFE), find(PIDFLOCK));
+    if subject.what == "probe-held" {
+        return; // the floor believes the claim, where a probe asks /proc, whose files are as many as the holder has open
+    }
     if safe != ours {
         eprintln!("{}: floor {safe:?}\npidflock {ours:?}", subject.what);
     }

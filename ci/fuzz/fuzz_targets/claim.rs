@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use pidflock::Pid;
 
-/// A regular expression by hand, one state after the other: `[ \t]*[0-9]+[ \t]*(\n|end)`. Where 64 bytes are used up
-/// before a newline, the line may go on, and is none. The number is in 1..=2147483647.
+/// A regular expression by hand, one state after the other: `[ \t]*[0-9]+[ \t\r]*(\n|\0|end)`. Where 64 bytes are used
+/// up before a newline or NUL, the line may go on, and is none. The number is in 1..=2147483647.
 fn reference(text: &[u8]) -> Option<i32> {
     #[derive(PartialEq)]
     enum State {
@@ -27,8 +27,8 @@ fn reference(text: &[u8]) -> Option<i32> {
                 number = number.saturating_mul(10).saturating_add(u128::from(byte - b'0'));
                 State::Digits
             }
-            (State::Digits | State::After, b' ' | b'\t') => State::After,
-            (State::Digits | State::After, b'\n') => State::Newline,
+            (State::Digits | State::After, b' ' | b'\t' | b'\r') => State::After,
+            (State::Digits | State::After, b'\n' | b'\0') => State::Newline,
             _ => return None,
         };
     }

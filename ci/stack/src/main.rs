@@ -145,7 +145,7 @@ fn measure(path: &'static str) -> io::Result<bool> {
     let fd = fd.lock().ok().and_then(|mut fd| fd.take());
     good &= row("PidLock::adopt", idle, move || {
         if let Some(fd) = fd {
-            must(PidLock::adopt(fd, other));
+            drop(must(PidLock::adopt(fd, other)));
         }
     })?;
     good &= row("pidflock::wait_released", idle, move || must(pidflock::wait_released(other, Wait::Forever)))?;
