@@ -613,6 +613,15 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     });
     assert_eq!(ended, End::Exit(0));
     assert!(exists(path));
+    // Not even emptied.
+    let ended = outlive(path, true, |lock, owner| {
+        fs::rename(path, other).unwrap();
+        fs::write(path, format!("{owner}\n")).unwrap();
+        lock.release_if_last(Wait::Never).unwrap();
+        assert_eq!(content(path), format!("{owner}\n"));
+        0
+    });
+    assert_eq!(ended, End::Exit(0));
     // The same file, which claims another.
     let ended = outlive(path, false, |lock, _| {
         fs::write(path, "2147483647\n").unwrap();
