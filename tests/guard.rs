@@ -18,7 +18,7 @@ use std::{
     process::{self, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use support::*;
 
@@ -418,6 +418,33 @@ fn without_a_guard_it_is_exec_and_nothing_else() {
     guard(path);
 }
 
+#[test]
+fn a_command_that_has_lost_the_lock_is_reported_and_not_taken_for_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut command = closing(&["-x"], path);
+    let alive = format!("pidflock: {path}: not locked; process {}, which it names, is alive\n", command.pid());
+    assert_eq!(say(&["status", path]), (1, alive.clone()));
+    assert_eq!(say(&["stop", path]), (71, alive.clone()));
+    assert_eq!(say(&["stop", "-k", path]), (71, alive));
+    assert!(command.0.try_wait().unwrap().is_none());
+    command.0.kill().unwrap();
+    command.wait();
+    let left = format!("pidflock: {path}: not locked; left behind by process {}\n", command.pid());
+    assert_eq!(say(&["status", path]), (1, left.clone()));
+    assert_eq!(say(&["stop", path]), (0, String::new()));
+    // A number that has gone to another since, and the first process, of which each container has one.
+    let stranger = sleeping(&[], scratch.path("other"));
+    for (number, what) in [(stranger.pid(), "a stranger"), (1, "process 1")] {
+        fs::write(path, format!("{number}\n")).unwrap();
+        let ago = if number == 1 { Duration::ZERO } else { Duration::from_secs(60) };
+        File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - ago).unwrap();
+        let left = format!("pidflock: {path}: not locked; left behind by process {number}\n");
+        assert_eq!(say(&["status", path]), (1, left), "{what}");
+        assert_eq!(say(&["stop", path]), (0, String::new()), "{what}");
+    }
+}
+
 // When it cannot be.
 
 #[test]
@@ -670,7 +697,7 @@ fn a_stranger_with_the_number_of_command_is_not_signalled() {
         until(|| guards(path).is_empty());
         assert!(is_locked(path));
         // As if that was a minute ago.
-        let ago = std::time::SystemTime::now() - Duration::from_secs(60);
+        let ago = SystemTime::now() - Duration::from_secs(60);
         File::options().write(true).open(path).unwrap().set_modified(ago).unwrap();
         let stranger = fork_as(number, || {
             loop {
