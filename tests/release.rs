@@ -613,15 +613,6 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     });
     assert_eq!(ended, End::Exit(0));
     assert!(exists(path));
-    // Not even emptied.
-    let ended = outlive(path, true, |lock, owner| {
-        fs::rename(path, other).unwrap();
-        fs::write(path, format!("{owner}\n")).unwrap();
-        lock.release_if_last(Wait::Never).unwrap();
-        assert_eq!(content(path), format!("{owner}\n"));
-        0
-    });
-    assert_eq!(ended, End::Exit(0));
     // The same file, which claims another.
     let ended = outlive(path, false, |lock, _| {
         fs::write(path, "2147483647\n").unwrap();
@@ -630,5 +621,18 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     });
     assert_eq!(ended, End::Exit(0));
     assert_eq!(content(path), "2147483647\n");
+    assert!(!is_locked(path));
+}
+
+#[test]
+fn a_process_that_outlives_the_owner_leaves_another_file_of_the_same_claim_alone() {
+    let scratch = Scratch::new();
+    let path = scratch.path("a.pid");
+    let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();
+    let claim = fs::read(path).unwrap();
+    fs::remove_file(path).unwrap();
+    fs::write(path, &claim).unwrap();
+    lock.release_if_last(Wait::Never).unwrap();
+    assert_eq!(fs::read(path).unwrap(), claim);
     assert!(!is_locked(path));
 }
