@@ -126,6 +126,19 @@ pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Proc
     Ok(None)
 }
 
+/// Whether a process is older than the stamp, as far as /proc says.
+#[cfg(proc)]
+pub(crate) fn may_have_stamped(process: &Process, file: BorrowedFd<'_>) -> Result<bool, Error> {
+    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(false) };
+    let Some(number) = number_in(proc.as_fd(), process)? else { return Ok(false) };
+    Ok(started_before(proc.as_fd(), number, sys::modified(file)?)? == Some(true))
+}
+
+#[cfg(not(proc))]
+pub(crate) fn may_have_stamped(_: &Process, _: BorrowedFd<'_>) -> Result<bool, Error> {
+    Ok(false)
+}
+
 /// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
 /// looks like us, too, if we have no ID either: user_namespaces(7).
 #[cfg(proc)]

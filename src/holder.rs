@@ -194,6 +194,38 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
     open_free(path.bytes(), wait).map(drop)
 }
 
+/// The process that a free PID file names, if it lives and is older than the stamp: so it may well have written that, and
+/// has let go of the lock without ending, as a daemon does that closes descriptors which it has not opened.
+///
+/// It is not the holder, since nobody is, and so it is neither signalled nor waited for. Process 1 is never meant: there is
+/// one in each container. None where there is no /proc to say when a process started.
+///
+/// ```
+/// use pidflock::{PidLock, survivor};
+/// # let path = std::env::temp_dir().join(format!("pidflock-example-survivor-{}", std::process::id()));
+/// # let path = path.to_str().ok_or(pidflock::Error::InvalidPath)?;
+///
+/// let lock = PidLock::acquire(path)?;
+/// let pid = lock.pid();
+/// lock.disown(); // closes the descriptor, and leaves the file
+/// # #[cfg(target_os = "linux")]
+/// assert_eq!(survivor(path)?, Some(pid));
+/// # PidLock::acquire(path)?.release()?;
+/// # Ok::<(), pidflock::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::AlreadyLocked`] if somebody holds the name; those of [`probe`].
+///
+/// # Platform-specific behavior
+/// Calls those of [`probe`], and in /proc `openat`, `pread` and `close`. Source: proc_pid_stat(5).
+pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
+    let Some(file) = open_free(path.bytes(), Wait::Never)? else { return Ok(None) };
+    let claim = claim::read(file.as_fd())?.filter(|pid| pid.get() != 1);
+    let Some(process) = claim.map_or(Ok(None), Process::find)? else { return Ok(None) };
+    Ok(evidence::may_have_stamped(&process, file.as_fd())?.then_some(process.pid()))
+}
+
 /// Sends a signal to the process that holds the name, or to nobody: [`Holder::find`] and [`Holder::signal`] in one.
 ///
 /// Returns the process that was signalled.

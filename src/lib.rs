@@ -73,7 +73,7 @@ mod fd;
 
 pub use error::{Call, Errno, Error, Message};
 pub use fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-pub use holder::{Holder, State, probe, read_pid, read_pid_from, sharers, signal, wait_released};
+pub use holder::{Holder, State, probe, read_pid, read_pid_from, sharers, signal, survivor, wait_released};
 pub use lock::PidLock;
 pub use options::{Options, Wait};
 pub use path::AsPath;

@@ -18,7 +18,7 @@ use std::{
     process::{self, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use support::*;
 
@@ -192,7 +192,9 @@ fn a_guard_has_inherited_nothing() {
     let guard = guard(path);
     let directory = scratch.directory.to_str().unwrap();
     let files: Vec<String> = files(guard).into_iter().map(|(_, file)| file).collect();
-    assert_eq!(files, ["/dev/null", "/dev/null", "/dev/null", directory, path, "anon_inode:[pidfd]"]);
+    let process = format!("/proc/{}", running.pid());
+    let watched = if cfg!(pidflock_no_pidfd) { &*process } else { "anon_inode:[pidfd]" };
+    assert_eq!(files, ["/dev/null", "/dev/null", "/dev/null", directory, path, watched]);
     assert_eq!(fs::read_link(format!("/proc/{guard}/cwd")).unwrap(), Path::new("/"));
 }
 
@@ -418,6 +420,33 @@ fn without_a_guard_it_is_exec_and_nothing_else() {
     guard(path);
 }
 
+#[test]
+fn a_command_that_has_lost_the_lock_is_reported_and_not_taken_for_stopped() {
+    let scratch = Scratch::new();
+    let path = scratch.path("pid");
+    let mut command = closing(&["-x"], path);
+    let alive = format!("pidflock: {path}: not locked; process {}, which it names, is alive\n", command.pid());
+    assert_eq!(say(&["status", path]), (1, alive.clone()));
+    assert_eq!(say(&["stop", path]), (71, alive.clone()));
+    assert_eq!(say(&["stop", "-k", path]), (71, alive));
+    assert!(command.0.try_wait().unwrap().is_none());
+    command.0.kill().unwrap();
+    command.wait();
+    let left = format!("pidflock: {path}: not locked; left behind by process {}\n", command.pid());
+    assert_eq!(say(&["status", path]), (1, left.clone()));
+    assert_eq!(say(&["stop", path]), (0, String::new()));
+    // A number that has gone to another since, and the first process, of which each container has one.
+    let stranger = sleeping(&[], scratch.path("other"));
+    for (number, what) in [(stranger.pid(), "a stranger"), (1, "process 1")] {
+        fs::write(path, format!("{number}\n")).unwrap();
+        let ago = if number == 1 { Duration::ZERO } else { Duration::from_secs(60) };
+        File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - ago).unwrap();
+        let left = format!("pidflock: {path}: not locked; left behind by process {number}\n");
+        assert_eq!(say(&["status", path]), (1, left), "{what}");
+        assert_eq!(say(&["stop", path]), (0, String::new()), "{what}");
+    }
+}
+
 // When it cannot be.
 
 #[test]
@@ -530,8 +559,9 @@ fn an_old_kernel_gets_a_guard_that_looks_at_intervals_and_has_inherited_nothing(
         thread::sleep(Duration::from_millis(300));
         assert_eq!(guards(path), [guard]);
         running.0.kill().unwrap();
-        running.wait();
+        // Nobody has waited for it yet.
         until(|| !exists(path) && guards(path).is_empty());
+        running.wait();
     }
 }
 
@@ -550,6 +580,9 @@ fn a_command_that_is_hidden_has_not_ended() {
         unsafe {
             command.pre_exec(|| {
                 without(&[libc::SYS_pidfd_open]);
+                // The group of root sees all.
+                assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+                assert_eq!(libc::setresgid(54321, 54321, 54321), 0);
                 assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
                 Ok(())
             })
@@ -667,7 +700,7 @@ fn a_stranger_with_the_number_of_command_is_not_signalled() {
         until(|| guards(path).is_empty());
         assert!(is_locked(path));
         // As if that was a minute ago.
-        let ago = std::time::SystemTime::now() - Duration::from_secs(60);
+        let ago = SystemTime::now() - Duration::from_secs(60);
         File::options().write(true).open(path).unwrap().set_modified(ago).unwrap();
         let stranger = fork_as(number, || {
             loop {

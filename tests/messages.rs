@@ -324,7 +324,11 @@ fn not_held(scratch: &Scratch) -> Vec<Seen> {
     let (path, empty) = (scratch.path("stale"), scratch.path("empty"));
     holder(path).kill_and_wait();
     fs::write(empty, "").unwrap();
+    let alive = scratch.path("alive");
+    PidLock::acquire(alive).unwrap().disown();
     vec![
+        say(alive, &["status", alive]),
+        say(alive, &["stop", alive]),
         say(path, &["status", path]),
         say(path, &["signal", path]),
         say(empty, &["status", empty]),

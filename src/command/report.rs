@@ -112,6 +112,12 @@ fn name_processes<'l>(line: &'l mut Line, file: &CStr, holder: Option<Pid>) -> &
     line.text(if count == 1 { ", which shares the lock" } else { ", which share the lock" })
 }
 
+/// Says, of a file that nobody holds, that the process which it names lives all the same, if it does.
+pub(crate) fn name_survivor<'l>(line: &'l mut Line, file: &CStr) -> Option<&'l mut Line> {
+    let pid = pidflock::survivor(file).ok().flatten()?;
+    Some(line.text("not locked; ").process(pid).text(", which it names, is alive"))
+}
+
 /// Says that a system call of the command's own failed.
 pub(crate) fn call_failed(file: &CStr, call: &str, errno: Errno) {
     Line::about(file).failure(call, errno).complain();

@@ -2,7 +2,7 @@
 
 use super::{
     line::Line,
-    report::{Ended, exit, name_holder},
+    report::{Ended, exit, name_holder, name_survivor},
     sys::Stream,
     words::Words,
 };
@@ -23,9 +23,10 @@ pub(crate) fn status(mut words: Words) -> Ended<u8> {
         },
         Ok(state) => {
             match state {
-                State::Held { holder } => name_holder(&mut line, pidfile, holder),
-                _ => line.message(state.message()),
-            };
+                State::Held { holder } => _ = name_holder(&mut line, pidfile, holder),
+                State::Free { .. } if name_survivor(&mut line, pidfile).is_some() => {}
+                _ => _ = line.message(state.message()),
+            }
             match state {
                 State::Held { .. } => exit::OK,
                 State::Free { .. } => exit::STATUS_STALE,

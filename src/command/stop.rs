@@ -1,10 +1,11 @@
 //! `pidflock signal`, `stop` and `wait`: what is done to a holder from outside.
 
 use super::{
-    report::{Ended, announce, exit, failed},
+    line::Line,
+    report::{Ended, announce, exit, failed, name_survivor},
     words::Words,
 };
-use core::time::Duration;
+use core::{ffi::CStr, time::Duration};
 use pidflock::{Error, Holder, Signal, Wait};
 
 /// How long `stop` waits by default.
@@ -19,14 +20,14 @@ pub(crate) fn signal(mut words: Words) -> Ended<u8> {
 }
 
 /// Signals the holder and waits for the lock. A successor that takes the name meanwhile is not signalled, and not waited
-/// for; a name that nobody holds is stopped already.
+/// for. A name that nobody holds is stopped already.
 pub(crate) fn stop(mut words: Words) -> Ended<u8> {
     let chosen = words.options(b"ks:t:")?;
     let wait = chosen.wait.unwrap_or(STOP_WAIT);
     let pidfile = words.only_pidfile()?;
     let fail = |error| failed(pidfile, error);
     let holder = match Holder::find(pidfile) {
-        Err(Error::NotLocked) => return Ok(exit::OK),
+        Err(Error::NotLocked) => return stopped_already(pidfile),
         result => result.map_err(fail)?,
     };
     let mut stopped = signal_and_wait(&holder, chosen.signal, wait);
@@ -35,6 +36,14 @@ pub(crate) fn stop(mut words: Words) -> Ended<u8> {
     }
     stopped.map_err(fail)?;
     Ok(exit::OK)
+}
+
+/// Nobody holds the name. If the process lives that the file names, to succeed without a word would mislead.
+fn stopped_already(pidfile: &CStr) -> Ended<u8> {
+    let mut line = Line::about(pidfile);
+    let Some(line) = name_survivor(&mut line, pidfile) else { return Ok(exit::OK) };
+    line.complain();
+    Err(exit::SYSTEM)
 }
 
 fn signal_and_wait(holder: &Holder, signal: Signal, wait: Wait) -> Result<(), Error> {

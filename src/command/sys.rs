@@ -1,10 +1,14 @@
 //! The command's own system calls: its arguments, its streams, signals, exec, and what makes a process a guard.
 
+#[cfg(proc)]
+use core::ffi::{c_long, c_void};
 use core::{
-    ffi::{CStr, c_char, c_int, c_long, c_void},
+    ffi::{CStr, c_char, c_int},
     mem::MaybeUninit,
 };
-use pidflock::{AsRawFd, Errno, FromRawFd, OwnedFd, RawFd};
+#[cfg(proc)]
+use pidflock::{AsRawFd, FromRawFd, OwnedFd};
+use pidflock::{Errno, RawFd};
 
 /// The arguments of a program as C hands them to `main`.
 #[derive(Clone, Copy)]
@@ -299,15 +303,11 @@ impl Watched {
 
     /// The highest descriptor that this has opened; -1 if there is none.
     pub(crate) fn highest(&self) -> RawFd {
-        let mut highest = -1;
-        #[cfg(pidfd)]
-        if let Some(pidfd) = &self.pidfd {
-            highest = pidfd.as_raw_fd();
-        }
+        let highest = -1;
         #[cfg(proc)]
-        if let Some(directory) = &self.directory {
-            highest = directory.as_raw_fd();
-        }
+        let highest = self.directory.as_ref().map_or(highest, AsRawFd::as_raw_fd);
+        #[cfg(pidfd)]
+        let highest = self.pidfd.as_ref().map_or(highest, AsRawFd::as_raw_fd);
         highest
     }
 
@@ -316,7 +316,7 @@ impl Watched {
         while !self.sleep_and_look() {}
     }
 
-    /// Whether it has ended. Without a pidfd, one that nobody has waited for yet has not.
+    /// Whether it has ended. By number alone, one that nobody has waited for yet has not.
     fn sleep_and_look(&self) -> bool {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
@@ -333,10 +333,17 @@ impl Watched {
         unsafe { libc::nanosleep(&raw const pause, core::ptr::null_mut()) };
         #[cfg(proc)]
         if let Some(directory) = &self.directory {
-            // What is hidden from us gives another error.
-            // SAFETY: the name ends in a NUL.
-            let found = unsafe { libc::faccessat(directory.as_raw_fd(), c"stat".as_ptr(), libc::F_OK, 0) };
-            return found == -1 && Errno::last_os_error() == Errno::NoProcess;
+            let error = |name: &CStr| {
+                // SAFETY: the name ends in a NUL.
+                let found = unsafe { libc::faccessat(directory.as_raw_fd(), name.as_ptr(), libc::F_OK, 0) };
+                (found == -1).then(Errno::last_os_error)
+            };
+            return match error(c"stat") {
+                // One that nobody has waited for yet has no program any more.
+                None => error(c"exe") == Some(Errno::NotFound),
+                // One that is hidden from us gives another error.
+                Some(errno) => errno == Errno::NoProcess,
+            };
         }
         // SAFETY: it takes two ints, and signal 0 only asks.
         let found = unsafe { libc::kill(self.pid, 0) };

@@ -6,7 +6,7 @@ use crate::{
     report::Report,
     runner::{Variant, Work, interleave},
 };
-use std::process::Command;
+use std::{fs, process::Command};
 
 const TRUE: &str = "/bin/true";
 const STATIC: &str = "pidflock run, static";
@@ -61,6 +61,50 @@ pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &st
                 report.promise_ratio(format!("{STATIC}, over {name}, {place}"), &samples[1], &samples[number], 1.0);
             }
             _ => {}
+        }
+    }
+}
+
+/// What a process that waits for COMMAND takes in memory: the guard, and flock(1), which stays as the parent.
+pub fn measure_memory(report: &mut Report, place: &str, directory: &str) {
+    let directory = std::env::current_dir().expect("a directory").join(directory).display().to_string();
+    for (who, name, most) in
+        [("guard of pidflock run, static", "pidflock-guard", Some(100.0)), ("flock", "flock", None)]
+    {
+        let file = format!("{directory}/memory-{name}");
+        let program = if name == "flock" { "/usr/bin/flock" } else { "./pidflock-static" };
+        let mut command = Command::new(program);
+        command.args((name != "flock").then_some("run")).args([&file, "sleep", "1"]);
+        let mut running = command.spawn().expect("a program that runs");
+        let waiting = waiting(name, &file);
+        let rollup = fs::read_to_string(format!("/proc/{waiting}/smaps_rollup")).expect("memory");
+        let sum = |field: &str| -> f64 {
+            let lines = rollup.lines().filter(|line| line.starts_with(field));
+            lines.map(|line| line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("KB")).sum()
+        };
+        report.row("memory, resident", place, who, &[sum("Rss:")], "KB", None);
+        report.row("memory, private", place, who, &[sum("Private_")], "KB", None);
+        if let Some(most) = most {
+            report.promise(format!("{who}: private KB"), sum("Private_"), most);
+        }
+        running.wait().expect("an end");
+    }
+}
+
+/// The process of this name that has the file open, once it sleeps.
+fn waiting(name: &str, file: &str) -> u32 {
+    let has = |pid: u32| {
+        let text = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        text("comm").trim_end() == name
+            && text("stat").contains(") S ")
+            && open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|open| open.as_os_str() == file)
+    };
+    loop {
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        if let Some(pid) = numbers.find(|pid| has(*pid)) {
+            return pid;
         }
     }
 }

@@ -110,7 +110,12 @@ fn one(report: &mut Report, effort: &Effort, subject: &str, place: &str, directo
         "contenders" | "handover" if !tmpfs => {}
         "contenders" => contenders::measure(report, effort, place, directory),
         "handover" => handover::measure(report, effort, place, directory),
-        "command" => command::measure(report, effort, place, directory),
+        "command" => {
+            command::measure(report, effort, place, directory);
+            if tmpfs {
+                command::measure_memory(report, place, directory);
+            }
+        }
         _ => panic!("no such subject: {subject}; there are {SUBJECTS:?}"),
     }
 }

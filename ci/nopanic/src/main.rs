@@ -94,6 +94,7 @@ fn outside(path: impl AsPath + Copy, name: &CStr, number: c_int) {
     }
     kept(pidflock::read_pid_from(path));
     kept(pidflock::sharers(path, &mut [None; 2]));
+    kept(pidflock::survivor(path));
     kept(pidflock::wait_released(path, wait(number)));
     let by_name = name.to_str().ok().and_then(Signal::from_name).or_else(|| Signal::parse(name.to_bytes()));
     for signal in by_name.into_iter().chain(Signal::from_raw(number)) {
