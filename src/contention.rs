@@ -2,7 +2,8 @@
 
 use crate::{
     claim,
-    error::{Call, Errno, Error},
+    error::Call,
+    failure::Failure,
     fd::BorrowedFd,
     options::Wait,
     place::Place,
@@ -56,7 +57,7 @@ enum Until {
 impl Until {
     /// How much of the wait is left, in nanoseconds.
     #[inline(always)]
-    fn left(&self) -> Result<u64, Error> {
+    fn left(&self) -> Result<u64, Failure> {
         match self {
             Until::Never => Ok(0),
             Until::Deadline(deadline) => Ok(deadline.saturating_sub(sys::now(sys::MONOTONIC)?)),
@@ -66,7 +67,7 @@ impl Until {
 }
 
 impl Backoff {
-    pub(crate) fn new(wait: Wait) -> Result<Backoff, Error> {
+    pub(crate) fn new(wait: Wait) -> Result<Backoff, Failure> {
         let until = match wait {
             Wait::Never => Until::Never,
             Wait::For(time) => Until::Deadline(
@@ -82,29 +83,29 @@ impl Backoff {
         Backoff { until: Until::Never, pauses: 0, looks: 0, turns: 0, may_ask: false }
     }
 
-    /// Returns when steps 3 to 5, which have failed with this error, may be tried again; or the error, if they may not.
-    pub(crate) fn retry(&mut self, error: Error) -> Result<(), Error> {
-        match error {
-            Error::Replaced if self.turns + 1 < TURNS => {
+    /// Returns when steps 3 to 5, which have failed with this failure, may be tried again; or the error, if they may not.
+    pub(crate) fn retry(&mut self, failure: Failure) -> Result<(), Failure> {
+        match failure {
+            Failure::REPLACED if self.turns + 1 < TURNS => {
                 self.turns += 1;
                 Ok(())
             }
             // Its holder has yet to stamp. Or a lease has kept us from opening the file: there is nothing to sleep on.
-            Error::AlreadyLocked { holder: None } => {
+            Failure::LOCKED_BY_UNKNOWN => {
                 let left = self.until.left()?;
                 if left > 0 {
                     sys::sleep(self.next_pause(left));
                     return Ok(());
                 }
                 let looks = if matches!(self.until, Until::Never) { LOOKS_AT_NOBODY } else { 0 };
-                self.look_again(looks, error)
+                self.look_again(looks, failure)
             }
-            _ => Err(error),
+            _ => Err(failure),
         }
     }
 
     /// Another open file keeps us from a lock of this kind. Returns when that may have changed.
-    pub(crate) fn wait_for_change(&mut self, file: BorrowedFd<'_>, kind: LockKind) -> Result<(), Error> {
+    pub(crate) fn wait_for_change(&mut self, file: BorrowedFd<'_>, kind: LockKind) -> Result<(), Failure> {
         self.turns = 0;
         // Whoever has it, and however. If this file system cannot wait, we look again at intervals; if it cannot lock, the
         // next look says so.
@@ -122,7 +123,7 @@ impl Backoff {
                 (false, true) => 0,
                 (false, false) => LOOKS_AT_NOBODY, // it may be a shared one
             };
-            return self.look_again(looks, Error::AlreadyLocked { holder: holder.as_ref().map(Process::pid) });
+            return self.look_again(looks, Failure::locked_by(holder.as_ref().map(Process::pid)));
         }
         if holder.is_some() {
             self.pauses = self.pauses.max(MAX_DOUBLINGS); // it holds for good, not for an instant
@@ -145,7 +146,7 @@ impl Backoff {
 
     /// When there is no time left: sleeps, if there were fewer looks than this since then.
     #[inline(always)] // so that a program that never waits leaves the clock out
-    fn look_again(&mut self, looks: u32, refused: Error) -> Result<(), Error> {
+    fn look_again(&mut self, looks: u32, refused: Failure) -> Result<(), Failure> {
         if self.looks >= looks {
             return Err(refused);
         }
@@ -164,7 +165,7 @@ pub(crate) fn lock_and_verify(
     file: BorrowedFd<'_>,
     kind: LockKind,
     backoff: &mut Backoff,
-) -> Result<Stat, Error> {
+) -> Result<Stat, Failure> {
     loop {
         let locked = match kind {
             LockKind::Exclusive => try_exclusive(file, backoff.may_ask)?,
@@ -180,7 +181,7 @@ pub(crate) fn lock_and_verify(
 }
 
 /// Step 4. On SMB, where locks are mandatory, flock(2) says `EACCES` beside another's lock: flock(2), "CIFS details".
-fn try_exclusive(file: BorrowedFd<'_>, may_ask: bool) -> Result<bool, Error> {
+fn try_exclusive(file: BorrowedFd<'_>, may_ask: bool) -> Result<bool, Failure> {
     match sys::try_lock(file, LockKind::Exclusive) {
         Err(FORBIDDEN) if is_unreadable(file) || may_ask && matches!(is_free(file), Ok(true)) => Ok(false),
         result => result,
@@ -188,15 +189,15 @@ fn try_exclusive(file: BorrowedFd<'_>, may_ask: bool) -> Result<bool, Error> {
 }
 
 /// What flock(2) also says where a security module forbids every lock. That is no contention.
-const FORBIDDEN: Error = Error::Sys { call: Call::Flock, errno: Errno::PermissionDenied };
+const FORBIDDEN: Failure = Failure::of(Call::Flock, libc::EACCES);
 
 /// Whether reads are refused: another has a mandatory lock, since we have opened the file for reading.
 fn is_unreadable(file: BorrowedFd<'_>) -> bool {
-    matches!(claim::read(file), Err(Error::Sys { errno: Errno::PermissionDenied, .. }))
+    matches!(claim::read(file), Err(failure) if failure.errno() == libc::EACCES)
 }
 
 /// Whether nobody holds the file: a shared lock can be had.
-pub(crate) fn is_free(file: BorrowedFd<'_>) -> Result<bool, Error> {
+pub(crate) fn is_free(file: BorrowedFd<'_>) -> Result<bool, Failure> {
     let free = match sys::try_lock(file, LockKind::Shared) {
         Err(FORBIDDEN) if is_unreadable(file) => false,
         result => result?,

@@ -122,24 +122,6 @@ impl fmt::Display for Message {
     }
 }
 
-/// The value, or `None` where the kernel said that there is no such file.
-pub(crate) fn found<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
-    match result {
-        Err(Error::Sys { errno: Errno::NotFound, .. }) => Ok(None),
-        result => result.map(Some),
-    }
-}
-
-/// Whether a seccomp filter or a security module may have refused this call alone. Kernels that are older, or built without
-/// it, answer in this way, too.
-#[cfg(any(pidfd, statx))]
-pub(crate) fn is_refused_call(error: Error) -> bool {
-    matches!(
-        error.errno(),
-        Some(Errno::NotImplemented | Errno::NotPermitted | Errno::PermissionDenied | Errno::NoDevice)
-    )
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.message(), f)
@@ -172,6 +154,14 @@ macro_rules! calls {
         }
 
         impl Call {
+            /// The call in this place of the list, from 0 on.
+            pub(crate) fn at(place: i32) -> Option<Call> {
+                match place {
+                    $(place if place == Call::$variant as i32 => Some(Call::$variant),)*
+                    _ => None,
+                }
+            }
+
             /// The name of its manual page: `"openat"`.
             #[must_use]
             pub const fn name(self) -> &'static str {
@@ -214,10 +204,10 @@ macro_rules! errnos {
             /// The answer for a number of `errno`. One beyond 16 bits, which no kernel has, becomes `Other(u16::MAX)`.
             #[must_use]
             pub fn from_raw(raw: i32) -> Errno {
-                // A table is smaller than the code of a `match`.
-                const NAMED: &[(i32, Errno)] = &[$((libc::$number, Errno::$variant),)*];
-                let other = Errno::Other(u16::try_from(raw).unwrap_or(u16::MAX));
-                NAMED.iter().find(|(number, _)| *number == raw).map_or(other, |(_, errno)| *errno)
+                match raw {
+                    $(libc::$number => Errno::$variant,)*
+                    _ => Errno::Other(u16::try_from(raw).unwrap_or(u16::MAX)),
+                }
             }
 
             /// The number in `errno`.

@@ -7,14 +7,12 @@
 //! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints and, where these
 //! do not settle it, by statx(2) without a question to a server.
 
-#[cfg(statx)]
-use crate::error::is_refused_call;
-use crate::{error::Error, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat};
+use crate::{failure::Failure, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat};
 #[cfg(proc)]
 use crate::{
-    error::{Errno, found},
+    failure::found,
     fd::{AsFd, AsRawFd, OwnedFd},
-    path, pid,
+    pid,
     sys::{self, FileId},
 };
 #[cfg(proc)]
@@ -32,13 +30,13 @@ impl Evidence {
     const NONE: Evidence = Evidence { has_lock: None, users: None };
 
     #[cfg(not(proc))]
-    pub(crate) fn find(_: &Process, _: BorrowedFd<'_>, _: &Stat) -> Result<Evidence, Error> {
+    pub(crate) fn find(_: &Process, _: BorrowedFd<'_>, _: &Stat) -> Result<Evidence, Failure> {
         Ok(Evidence::NONE)
     }
 
     /// About this process and this file, which somebody has locked.
     #[cfg(proc)]
-    pub(crate) fn find(process: &Process, file: BorrowedFd<'_>, stat: &Stat) -> Result<Evidence, Error> {
+    pub(crate) fn find(process: &Process, file: BorrowedFd<'_>, stat: &Stat) -> Result<Evidence, Failure> {
         let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
         let proc = proc.as_fd();
         let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
@@ -73,7 +71,7 @@ impl Evidence {
 /// The process that has taken the lock on this file and has it now: /proc/locks and its descriptors agree. None if they
 /// do not name one.
 #[cfg(proc)]
-pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Error> {
+pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(None) };
     let proc = proc.as_fd();
     let target = Target::new(proc, file, stat)?;
@@ -97,7 +95,7 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
 /// Calls `f` with each process that has the lock on this file now, as far as /proc shows their descriptors; with none where
 /// this /proc does not number processes as we do.
 #[cfg(proc)]
-pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
     let proc = proc.as_fd();
     if !numbers_as_we_do(proc)? {
@@ -117,32 +115,32 @@ pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(P
 }
 
 #[cfg(not(proc))]
-pub(crate) fn each_sharer(_: BorrowedFd<'_>, _: &Stat, _: &mut dyn FnMut(Pid)) -> Result<(), Error> {
+pub(crate) fn each_sharer(_: BorrowedFd<'_>, _: &Stat, _: &mut dyn FnMut(Pid)) -> Result<(), Failure> {
     Ok(())
 }
 
 #[cfg(not(proc))]
-pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Process>, Error> {
+pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Process>, Failure> {
     Ok(None)
 }
 
 /// Whether a process is older than the stamp, as far as /proc says.
 #[cfg(proc)]
-pub(crate) fn may_have_stamped(process: &Process, file: BorrowedFd<'_>) -> Result<bool, Error> {
+pub(crate) fn may_have_stamped(process: &Process, file: BorrowedFd<'_>) -> Result<bool, Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(false) };
     let Some(number) = number_in(proc.as_fd(), process)? else { return Ok(false) };
     Ok(started_before(proc.as_fd(), number, sys::modified(file)?)? == Some(true))
 }
 
 #[cfg(not(proc))]
-pub(crate) fn may_have_stamped(_: &Process, _: BorrowedFd<'_>) -> Result<bool, Error> {
+pub(crate) fn may_have_stamped(_: &Process, _: BorrowedFd<'_>) -> Result<bool, Failure> {
     Ok(false)
 }
 
 /// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
 /// looks like us, too, if we have no ID either: user_namespaces(7).
 #[cfg(proc)]
-pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Error> {
+pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Failure> {
     /// By default: /proc/sys/kernel/overflowuid.
     const OVERFLOW: u32 = 65534;
     if stat.owner != OVERFLOW {
@@ -155,7 +153,7 @@ pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Error> {
 }
 
 #[cfg(not(proc))]
-pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Error> {
+pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Failure> {
     Ok(Some(stat.owner))
 }
 
@@ -166,19 +164,16 @@ const INFO: usize = 512;
 /// What the kernel tells; none where it denies it, or where it is not there, or not any more. Any other error must not
 /// pass for that.
 #[cfg(proc)]
-fn told<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+fn told<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
-        Err(Error::Sys {
-            errno: Errno::NotFound | Errno::PermissionDenied | Errno::NotPermitted | Errno::NoProcess,
-            ..
-        }) => Ok(None),
+        Err(failure) if matches!(failure.errno(), libc::ENOENT | libc::EACCES | libc::EPERM | libc::ESRCH) => Ok(None),
         result => result.map(Some),
     }
 }
 
 /// The head of a file in /proc; nothing where it is not told.
 #[cfg(proc)]
-fn read<'b>(directory: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+fn read<'b>(directory: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
     let text = sys::openat(directory, name, sys::READ, 0).and_then(|file| sys::read_head(file.as_fd(), buffer));
     Ok(told(text)?.unwrap_or_default())
 }
@@ -196,7 +191,7 @@ impl Name {
         let mut name = Name { bytes: [0; 32], length: 0 };
         name.push(before);
         let room = name.bytes.get_mut(name.length..).unwrap_or_default();
-        name.length += pid::write_decimal(number, room);
+        name.length += usize::from(pid::write_decimal(number, room));
         name.push(after);
         name
     }
@@ -209,18 +204,18 @@ impl Name {
     }
 
     fn get(&self) -> &CStr {
-        path::c_str(&self.bytes)
+        sys::c_str(&self.bytes)
     }
 }
 
 #[cfg(proc)]
-fn directory_of(proc: BorrowedFd<'_>, number: Pid) -> Result<OwnedFd, Error> {
+fn directory_of(proc: BorrowedFd<'_>, number: Pid) -> Result<OwnedFd, Failure> {
     sys::openat(proc, Name::of(number.as_u32(), "", "").get(), sys::DIRECTORY, 0)
 }
 
 /// Whether there is a process of this number. If this /proc numbers as we do, one that nobody has waited for yet is none.
 #[cfg(proc)]
-fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result<bool, Error> {
+fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result<bool, Failure> {
     if numbers_as_we_do {
         Ok(Process::find(number)?.is_some())
     } else {
@@ -231,7 +226,7 @@ fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result
 /// The number by which this /proc knows the process: that of the PID namespace for which it was mounted, which need not be
 /// ours. None if it knows no such process.
 #[cfg(proc)]
-fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Error> {
+fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Failure> {
     #[cfg(pidfd)]
     if let Some(pidfd) = process.pidfd() {
         let mut buffer = [0; INFO];
@@ -243,7 +238,7 @@ fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Err
 
 /// Whether this /proc gives us the number that we have.
 #[cfg(proc)]
-fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Error> {
+fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Failure> {
     let Some(own) = Pid::new(sys::getpid()) else { return Ok(false) };
     let Some(by_number) = told(directory_of(proc, own))? else { return Ok(false) };
     let Some(by_name) = told(sys::openat(proc, c"self", sys::DIRECTORY, 0))? else { return Ok(false) };
@@ -252,7 +247,7 @@ fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Error> {
 
 /// What this /proc says of a descriptor of ours; nothing if it does not know us.
 #[cfg(proc)]
-fn own_info<'b>(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+fn own_info<'b>(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
     // Not `self`: the first thread may have ended, or may have other descriptors.
     let name = Name::of(fd.as_raw_fd().unsigned_abs(), "thread-self/fdinfo/", "");
     read(proc, name.get(), buffer)
@@ -273,7 +268,7 @@ fn inode_of(info: &[u8]) -> Option<u64> {
 
 /// The real and the saved user, from `Uid:  real  effective  saved  file-system`.
 #[cfg(proc)]
-fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Error> {
+fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Failure> {
     let mut buffer = [0; INFO];
     let text = read(process, c"status", &mut buffer)?;
     let mut users = field(text, b"Uid:").unwrap_or_default().split(|byte| *byte == b'\t');
@@ -295,7 +290,7 @@ struct Target {
 
 #[cfg(proc)]
 impl Target {
-    fn new(proc: BorrowedFd<'_>, file: BorrowedFd<'_>, stat: &Stat) -> Result<Target, Error> {
+    fn new(proc: BorrowedFd<'_>, file: BorrowedFd<'_>, stat: &Stat) -> Result<Target, Failure> {
         let mut buffer = [0; INFO];
         let info = own_info(proc, file, &mut buffer)?;
         let (inode, mount, mut kernel_id) = (inode_of(info), field(info, b"mnt_id:"), None);
@@ -338,7 +333,7 @@ enum Seen {
 
 /// Looks at the descriptors of all threads: the first may have ended, and each may have its own.
 #[cfg(proc)]
-fn search_process(process: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error> {
+fn search_process(process: BorrowedFd<'_>, target: &Target) -> Result<Seen, Failure> {
     let mut best = search_thread(process, target)?;
     if best < Seen::Locked {
         let threads = sys::openat(process, c"task", sys::LISTING, 0)?;
@@ -355,7 +350,7 @@ fn search_process(process: BorrowedFd<'_>, target: &Target) -> Result<Seen, Erro
 /// Looks at the descriptors of a thread: `fdinfo` has their locks, and `fd` leads to their files. In this order, since
 /// most files are ruled out by what `fdinfo` says.
 #[cfg(proc)]
-fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error> {
+fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Failure> {
     let Some(infos) = found(sys::openat(thread, c"fdinfo", sys::LISTING, 0))? else { return Ok(Seen::Nothing) };
     let files = sys::openat(thread, c"fd", sys::DIRECTORY, 0)?;
     let mut best = Seen::Nothing;
@@ -386,13 +381,13 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Error>
 /// Whether a link of /proc leads to this file. What /proc denies may be this file; what the file's own system denies, or
 /// does not answer, is another.
 #[cfg(proc)]
-fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Error> {
+fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Failure> {
     let Some(link) = found(sys::openat(files, name, sys::LINK, 0))? else { return Ok(false) };
     let look = || sys::fstat(link.as_fd()).map(|stat| stat.id);
     #[cfg(statx)]
     let id = match sys::id_without_asking(link.as_fd()) {
         // Before Linux 4.11, or forbidden by a filter.
-        Err(error) if is_refused_call(error) => look(),
+        Err(failure) if failure.is_refused_call() => look(),
         result => result,
     };
     #[cfg(not(statx))]
@@ -435,7 +430,7 @@ enum Taker {
 
 /// By /proc/locks. Of several locks with the numbers of the file, it is that of another.
 #[cfg(proc)]
-fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Error> {
+fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Failure> {
     let mut taker = Taker::Unknown;
     each_lock(proc, &mut |lock| {
         let on_this_file = match target.is(lock.id) {
@@ -455,7 +450,7 @@ fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker,
 
 /// Calls `f` with each lock of /proc/locks, until it returns true.
 #[cfg(proc)]
-fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error>) -> Result<(), Error> {
+fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Failure>) -> Result<(), Failure> {
     each_line(proc, c"locks", &mut |line| Lock::parse(line).map_or(Ok(false), &mut *f))
 }
 
@@ -465,7 +460,7 @@ fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Error
 /// The clock on the wall may have been set in between, since it may be wrong when a machine starts. So some time is allowed
 /// for; and a stamp from before the start of the machine, on a file that is locked now, shows that the clock was set.
 #[cfg(proc)]
-fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Error> {
+fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Failure> {
     /// In nanoseconds. The unit of times in /proc is the same on all processors.
     const TICK: u64 = 10_000_000;
     const ALLOWANCE: i64 = 2_000_000_000;
@@ -488,8 +483,8 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
 fn each_line(
     directory: BorrowedFd<'_>,
     name: &CStr,
-    f: &mut dyn FnMut(&[u8]) -> Result<bool, Error>,
-) -> Result<(), Error> {
+    f: &mut dyn FnMut(&[u8]) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
     let Some(file) = told(sys::openat(directory, name, sys::READ, 0))? else { return Ok(()) };
     let mut buffer = [0; 4096];
     // The beginning of a line is kept, since to read it again the kernel would begin with the first line.
@@ -520,7 +515,7 @@ fn each_line(
 
 /// Calls `f` with the name of each entry of a directory, until it returns true.
 #[cfg(proc)]
-fn each_entry(directory: BorrowedFd<'_>, f: &mut dyn FnMut(&CStr) -> Result<bool, Error>) -> Result<(), Error> {
+fn each_entry(directory: BorrowedFd<'_>, f: &mut dyn FnMut(&CStr) -> Result<bool, Failure>) -> Result<(), Failure> {
     let mut buffer = [0; 1024];
     loop {
         let mut entries = sys::entries(directory, &mut buffer)?;

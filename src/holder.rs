@@ -3,8 +3,9 @@
 use crate::{
     claim,
     contention::{self, Backoff},
-    error::{Errno, Error, Message, found},
+    error::{Error, Message},
     evidence::{self, Evidence},
+    failure::{Failure, found},
     fd::{AsFd, OwnedFd},
     options::Wait,
     path::AsPath,
@@ -12,7 +13,7 @@ use crate::{
     place::Place,
     process::Process,
     signal::Signal,
-    sys::{self, LockKind},
+    sys::{self, LockKind, Stat},
 };
 use core::{fmt, time::Duration};
 
@@ -67,7 +68,7 @@ impl fmt::Display for State {
 /// # Platform-specific behavior
 /// Calls `pread`. Source: pread(2).
 pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
-    claim::read(fd.as_fd())
+    Ok(claim::read(fd.as_fd())?)
 }
 
 /// The claim in the PID file at `path`, or `None` where there is no file or no valid claim. [`Pid::parse`] says what is
@@ -89,9 +90,8 @@ pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
 /// [`Error::AlreadyLocked`] while another process has a lease on the file, as [`PidLock::acquire`](crate::PidLock::acquire)
 /// says; [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
 pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
-    let Some(place) = found(Place::open(path.bytes(), false))? else { return Ok(None) };
-    let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(None) };
-    if sys::fstat(file.as_fd())?.is_regular() { claim::read(file.as_fd()) } else { Err(Error::NotAPidFile) }
+    let Some((file, _)) = open_regular(path.bytes())? else { return Ok(None) };
+    Ok(claim::read(file.as_fd())?)
 }
 
 /// Who holds the name. Never creates, writes or removes anything.
@@ -123,19 +123,19 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and in /proc `getdents64`; and between two looks
 /// `nanosleep`. What /proc does not show speaks neither for the claim nor against it.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
-    let path = path.bytes();
-    match open_free(path, Wait::Never) {
-        Ok(None) => Ok(State::Absent),
-        Ok(Some(file)) => Ok(State::Free { stale: claim::read(file.as_fd())? }),
-        Err(Error::AlreadyLocked { holder }) => Ok(State::Held {
-            holder: match Holder::of(path, holder) {
-                Ok((found, _)) => Some(found.pid()),
-                Err(Error::AlreadyLocked { holder }) => holder,
-                Err(_) => holder, // held all the same, and nothing speaks against the claim
-            },
-        }),
-        Err(error) => Err(error),
-    }
+    let asked = match Asked::about(path.bytes(), Wait::Never) {
+        Err(failure) if failure.is_contention() => return Ok(State::Held { holder: None }), // a lease
+        result => result?,
+    };
+    let Some(asked) = asked else { return Ok(State::Absent) };
+    let Some(refused) = asked.refused else { return Ok(State::Free { stale: claim::read(asked.file.as_fd())? }) };
+    Ok(State::Held {
+        holder: match Holder::of(asked) {
+            Ok((found, _)) => Some(found.pid()),
+            Err(failure) if failure.is_contention() => None,
+            Err(_) => refused.holder(), // held all the same, and nothing speaks against the claim
+        },
+    })
 }
 
 /// The processes that have the lock of the file at `path`, as far as /proc shows them: a holder and its children, which share
@@ -165,12 +165,7 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 /// Calls `openat`, `fcntl`, `fstat`, `close`, and in /proc `getdents64` and `pread`. Where there is no /proc, finds none.
 pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, Error> {
     let (mut room, mut count) = (buffer.iter_mut(), 0);
-    let Some(place) = found(Place::open(path.bytes(), false))? else { return Ok(0) };
-    let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(0) };
-    let stat = sys::fstat(file.as_fd())?;
-    if !stat.is_regular() {
-        return Err(Error::NotAPidFile);
-    }
+    let Some((file, stat)) = open_regular(path.bytes())? else { return Ok(0) };
     evidence::each_sharer(file.as_fd(), &stat, &mut |pid| {
         count += 1;
         if let Some(slot) = room.next() {
@@ -191,7 +186,8 @@ pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, E
 /// # Platform-specific behavior
 /// Calls those of [`probe`]. [`Wait::Forever`] sleeps in `flock`, [`Wait::For`] in `ppoll` or `nanosleep`.
 pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
-    open_free(path.bytes(), wait).map(drop)
+    Asked::about(path.bytes(), wait)?.map_or(Ok(()), |asked| asked.free().map(drop))?;
+    Ok(())
 }
 
 /// The process that a free PID file names, if it lives and is older than the stamp: so it may well have written that, and
@@ -220,7 +216,8 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 /// # Platform-specific behavior
 /// Calls those of [`probe`], and in /proc `openat`, `pread` and `close`. Source: proc_pid_stat(5).
 pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
-    let Some(file) = open_free(path.bytes(), Wait::Never)? else { return Ok(None) };
+    let Some(asked) = Asked::about(path.bytes(), Wait::Never)? else { return Ok(None) };
+    let file = asked.free()?;
     let claim = claim::read(file.as_fd())?.filter(|pid| pid.get() != 1);
     let Some(process) = claim.map_or(Ok(None), Process::find)? else { return Ok(None) };
     Ok(evidence::may_have_stamped(&process, file.as_fd())?.then_some(process.pid()))
@@ -293,22 +290,18 @@ impl Holder {
     /// # Platform-specific behavior
     /// Calls those of [`probe`]. Keeps a pidfd where the kernel has them: pidfd_open(2).
     pub fn find(path: impl AsPath) -> Result<Holder, Error> {
-        Holder::look(path.bytes()).map(|(holder, _)| holder)
+        Ok(Holder::look(path.bytes())?.0)
     }
 
-    fn look(path: &[u8]) -> Result<(Holder, Evidence), Error> {
-        match open_free(path, Wait::Never) {
-            Err(Error::AlreadyLocked { holder }) => Holder::of(path, holder),
-            result => Err(result.err().unwrap_or(Error::NotLocked)),
-        }
+    fn look(path: &[u8]) -> Result<(Holder, Evidence), Failure> {
+        Holder::of(Asked::about(path, Wait::Never)?.ok_or(Failure::NOT_LOCKED)?)
     }
 
-    /// The holder of a file that is held: the process that the file claims, unless the kernel says that it does not have
-    /// the lock; else the one that the kernel names.
-    fn of(path: &[u8], claimed: Option<Pid>) -> Result<(Holder, Evidence), Error> {
-        // The file may be another by now. Whatever is done to the process, it is compared with the file first.
-        let place = found(Place::open(path, false))?.ok_or(Error::NotLocked)?;
-        let file = found(place.open_existing(sys::READ))?.ok_or(Error::NotLocked)?;
+    /// The holder of a file: the process that the file claims, unless the kernel says that it does not have the lock; else
+    /// the one that the kernel names.
+    fn of(asked: Asked) -> Result<(Holder, Evidence), Failure> {
+        let Asked { place, file, refused } = asked;
+        let claimed = refused.ok_or(Failure::NOT_LOCKED)?.holder();
         let (stat, stamped) = (sys::fstat(file.as_fd())?, sys::modified(file.as_fd())?);
         if let Some(pid) = claimed {
             if let Some(process) = Process::find(pid)? {
@@ -319,7 +312,7 @@ impl Holder {
             }
         }
         let taker = evidence::confirmed_taker(file.as_fd(), &stat)?;
-        let process = taker.ok_or(Error::AlreadyLocked { holder: None })?;
+        let process = taker.ok_or(Failure::LOCKED_BY_UNKNOWN)?;
         let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
         Ok((Holder { place, file, process, is_claimed: false, stamped }, evidence))
     }
@@ -366,21 +359,21 @@ impl Holder {
     /// decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5), kill(2).
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let file = self.file.as_fd();
-        self.signal_on(sys::fstat(file).and_then(|stat| Evidence::find(&self.process, file, &stat)), signal)
+        Ok(self.signal_on(sys::fstat(file).and_then(|stat| Evidence::find(&self.process, file, &stat)), signal)?)
     }
 
-    fn signal_on(&self, evidence: Result<Evidence, Error>, signal: Signal) -> Result<(), Error> {
+    fn signal_on(&self, evidence: Result<Evidence, Failure>, signal: Signal) -> Result<(), Failure> {
         let checked = evidence.and_then(|evidence| self.check(evidence));
         if self.process.has_ended() {
-            return Err(Error::NotLocked); // /proc says nothing of the dead
+            return Err(Failure::NOT_LOCKED); // /proc says nothing of the dead
         }
         let sent = match checked {
             // If the kernel refuses you any signal to it, that is the reason, and not the file.
-            Err(Error::Untrusted) => self.process.signal(Signal::CHECK).and(checked),
+            Err(Failure::UNTRUSTED) => self.process.signal(Signal::CHECK).and(checked),
             _ => checked.and_then(|()| self.process.signal(signal)),
         };
         match sent {
-            Err(error) if error.errno() == Some(Errno::NoProcess) => Err(Error::NotLocked),
+            Err(failure) if failure.errno() == libc::ESRCH => Err(Failure::NOT_LOCKED),
             result => result,
         }
     }
@@ -398,6 +391,10 @@ impl Holder {
     /// Calls `flock`, `pread`, `clock_gettime`, `pidfd_open` or `kill`, and `close`; sleeps in `ppoll` or `nanosleep`, also
     /// with [`Wait::Forever`].
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
+        Ok(self.wait_for_this_one(wait)?)
+    }
+
+    fn wait_for_this_one(&self, wait: Wait) -> Result<(), Failure> {
         // To sleep in flock is to queue behind the successors.
         let mut backoff = Backoff::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;
         while !contention::is_free(self.file.as_fd())? {
@@ -405,8 +402,8 @@ impl Holder {
                 return Ok(());
             }
             match backoff.wait_for_change(self.file.as_fd(), LockKind::Shared) {
-                Err(Error::AlreadyLocked { .. }) => {
-                    return Err(Error::AlreadyLocked { holder: (!self.process.has_ended()).then(|| self.pid()) });
+                Err(failure) if failure.is_contention() => {
+                    return Err(Failure::locked_by((!self.process.has_ended()).then(|| self.pid())));
                 }
                 result => result?,
             }
@@ -416,7 +413,7 @@ impl Holder {
 
     /// Whether another process has stamped the same file. Its PID may be the same, as that of a container's first process.
     /// If the file never claimed this one, whether the kernel says so.
-    fn has_successor(&self) -> Result<bool, Error> {
+    fn has_successor(&self) -> Result<bool, Failure> {
         let file = self.file.as_fd();
         if !self.is_claimed {
             let stat = sys::fstat(file)?;
@@ -432,50 +429,82 @@ impl Holder {
 
     /// Whether the file may direct a signal at the process now. To look for the evidence took time, so the claim, the lock
     /// and the path are looked at after it.
-    fn check(&self, evidence: Evidence) -> Result<(), Error> {
+    fn check(&self, evidence: Evidence) -> Result<(), Failure> {
         self.check_claim()?;
         let stat = self.place.verify(self.file.as_fd())?;
         if stat.links > 1 {
-            return Err(Error::NotAPidFile); // another name of another's file
+            return Err(Failure::NOT_A_PID_FILE); // another name of another's file
         }
         if stat.is_writable_by_all() {
-            return Err(Error::Untrusted);
+            return Err(Failure::UNTRUSTED);
         }
         let owner = evidence::known_owner(&stat)?;
         let is_root_or_us = owner == Some(0) || owner == Some(sys::geteuid());
         let owner_may_signal = is_root_or_us || evidence.users.iter().flatten().any(|user| owner == Some(*user));
         match evidence.has_lock {
-            _ if !owner_may_signal => Err(Error::Untrusted),
-            Some(false) => Err(Error::AlreadyLocked { holder: None }),
-            None if !self.is_claimed => Err(Error::AlreadyLocked { holder: None }),
+            _ if !owner_may_signal => Err(Failure::UNTRUSTED),
+            Some(false) => Err(Failure::LOCKED_BY_UNKNOWN),
+            None if !self.is_claimed => Err(Failure::LOCKED_BY_UNKNOWN),
             // There is the claim alone. Then nobody else may have written it.
-            None if !is_root_or_us || stat.is_writable_by_others() => Err(Error::Untrusted),
+            None if !is_root_or_us || stat.is_writable_by_others() => Err(Failure::UNTRUSTED),
             _ => Ok(()),
         }
     }
 
     /// Whether the file is locked, and still claims the process if it did.
-    fn check_claim(&self) -> Result<(), Error> {
+    fn check_claim(&self) -> Result<(), Failure> {
         let file = self.file.as_fd();
         if contention::is_free(file)? || self.is_claimed && claim::read(file)? != Some(self.pid()) {
-            return Err(Error::NotLocked);
+            return Err(Failure::NOT_LOCKED);
         }
         Ok(())
     }
 }
 
-/// The file at the path, if there is one, as soon as nobody holds it.
-fn open_free(path: &[u8], wait: Wait) -> Result<Option<OwnedFd>, Error> {
-    let mut backoff = Backoff::new(wait)?;
-    let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
-    loop {
-        let free = place.open_existing(sys::READ).and_then(|file| {
-            contention::lock_and_verify(&place, file.as_fd(), LockKind::Shared, &mut backoff)?;
-            Ok(file)
-        });
-        match found(free) {
-            Err(error) => backoff.retry(error)?,
-            result => return result,
+/// A file whose lock was asked for, once.
+struct Asked {
+    place: Place,
+    file: OwnedFd,
+    /// Contention, if somebody holds it.
+    refused: Option<Failure>,
+}
+
+impl Asked {
+    /// The file at the path, if there is one: as soon as nobody holds it, or when the wait is over.
+    fn about(path: &[u8], wait: Wait) -> Result<Option<Asked>, Failure> {
+        let mut backoff = Backoff::new(wait)?;
+        let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
+        loop {
+            let file = match found(place.open_existing(sys::READ)) {
+                Ok(Some(file)) => file,
+                Ok(None) => return Ok(None),
+                Err(failure) => {
+                    backoff.retry(failure)?;
+                    continue;
+                }
+            };
+            match contention::lock_and_verify(&place, file.as_fd(), LockKind::Shared, &mut backoff) {
+                Ok(_) => return Ok(Some(Asked { place, file, refused: None })),
+                Err(failure) => match backoff.retry(failure) {
+                    Err(failure) if failure.is_contention() => {
+                        return Ok(Some(Asked { place, file, refused: Some(failure) }));
+                    }
+                    result => result?,
+                },
+            }
         }
     }
+
+    /// The file, which nobody holds.
+    fn free(self) -> Result<OwnedFd, Failure> {
+        self.refused.map_or(Ok(self.file), Err)
+    }
+}
+
+/// The file at the path, if there is one, and its status.
+fn open_regular(path: &[u8]) -> Result<Option<(OwnedFd, Stat)>, Failure> {
+    let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
+    let Some(file) = found(place.open_existing(sys::READ))? else { return Ok(None) };
+    let stat = sys::fstat(file.as_fd())?;
+    if stat.is_regular() { Ok(Some((file, stat))) } else { Err(Failure::NOT_A_PID_FILE) }
 }

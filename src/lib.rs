@@ -63,6 +63,9 @@ mod signal;
 mod sys;
 
 #[forbid(unsafe_code)]
+mod failure;
+
+#[forbid(unsafe_code)]
 mod error;
 
 #[forbid(unsafe_code)]

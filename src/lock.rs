@@ -9,9 +9,10 @@
 //! truncate on opening wipes the holder's claim; to lock after the stamp lets a loser write.
 
 use crate::{
-    claim::{self, Stamp},
+    claim,
     contention::{self, Backoff},
-    error::{Call, Errno, Error, found},
+    error::{Call, Error},
+    failure::{Failure, found},
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
     options::{Options, Wait},
     path::AsPath,
@@ -195,8 +196,8 @@ impl PidLock {
     }
 
     /// Steps 6 and 7 on a file that is locked. If they fail, undoes what is ours to undo.
-    fn from_locked(file: OwnedFd, place: Place, stat: Stat, options: Options, undo: Undo) -> Result<PidLock, Error> {
-        let lock = PidLock {
+    fn from_locked(file: OwnedFd, place: Place, stat: Stat, options: Options, undo: Undo) -> Result<PidLock, Failure> {
+        let mut lock = PidLock {
             file: Some(file),
             place,
             id: stat.id,
@@ -205,12 +206,12 @@ impl PidLock {
             remove_on_release: options.remove_on_release,
         };
         let stamped = set_mode(lock.as_fd(), &stat, options.mode).and_then(|()| lock.stamp(stat.size));
-        let Err(error) = stamped else { return Ok(lock) };
+        let Err(failure) = stamped else { return Ok(lock) };
         if undo != Undo::Nothing {
             let _the_first_error_counts = lock.clear_and_unlock(lock.as_fd(), undo == Undo::Remove);
         }
-        lock.disown();
-        Err(error)
+        lock.file = None;
+        Err(failure)
     }
 
     /// The process that this lock last wrote into the file: the one that acquired or adopted it, or, after
@@ -250,7 +251,7 @@ impl PidLock {
     /// file. Source: fork(2), flock(2).
     pub fn restamp(&self) -> Result<(), Error> {
         let stat = lock_again(&self.place, self.as_fd())?;
-        self.stamp(stat.size)
+        Ok(self.stamp(stat.size)?)
     }
 
     /// Whether the name, in the directory that was opened at the beginning, still leads to the locked file. If not, somebody
@@ -278,7 +279,7 @@ impl PidLock {
     /// # Platform-specific behavior
     /// Calls `fstatat`, relative to the directory that was opened at the beginning. Source: stat(2), inode(7).
     pub fn is_current(&self) -> Result<bool, Error> {
-        self.place.leads_to(self.id)
+        Ok(self.place.leads_to(self.id)?)
     }
 
     /// Lets go of the name: removes the file (or empties it: [`Options::remove_on_release`]), unlocks it, closes it.
@@ -298,7 +299,7 @@ impl PidLock {
     /// # Platform-specific behavior
     /// Calls `getpid`, `pread`, `flock`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
     pub fn release(mut self) -> Result<(), Error> {
-        self.release_if_ours()
+        Ok(self.release_if_ours()?)
     }
 
     /// Closes this process's descriptors, and nothing more: the file and the lock stay with the child that shares
@@ -326,11 +327,16 @@ impl PidLock {
     /// lock those of [`acquire`](PidLock::acquire).
     pub fn release_if_last(mut self, wait: Wait) -> Result<(), Error> {
         self.file = None;
+        Ok(self.release_afresh(wait)?)
+    }
+
+    /// Opens and locks the file again, and removes or empties it if it is still the one that this lock stamped.
+    fn release_afresh(&self, wait: Wait) -> Result<(), Failure> {
         let Some(file) = found(self.place.open_existing(sys::READ_WRITE))? else { return Ok(()) };
         let file = file.as_fd();
         // Whoever waits for the name asks with shared locks, and would otherwise have the file left behind.
         let stat = match lock(&self.place, file, &mut Backoff::new(wait)?) {
-            Err(Error::AlreadyLocked { .. } | Error::Replaced) => return Ok(()), // shared, or the next holder's
+            Err(failure) if failure.is_contention() || failure == Failure::REPLACED => return Ok(()), // another's
             result => result?,
         };
         if stat.id == self.id && claim::read(file)? == Some(self.pid()) {
@@ -355,21 +361,21 @@ impl PidLock {
     pub fn hand_over(mut self) -> Result<OwnedFd, Error> {
         sys::set_close_on_exec(self.as_fd(), false)?;
         // There is always a file: only the methods that consume the lock take it.
-        self.file.take().ok_or(Error::Sys { call: Call::Fcntl, errno: Errno::BadDescriptor })
+        Ok(self.file.take().ok_or(Failure::of(Call::Fcntl, libc::EBADF))?)
     }
 
     /// Steps 6 and 7.
-    fn stamp(&self, size: u64) -> Result<(), Error> {
+    fn stamp(&self, size: u64) -> Result<(), Failure> {
         let file = self.as_fd();
-        let pid = Pid::new(sys::getpid()).ok_or(Error::Sys { call: Call::Getpid, errno: Errno::NoProcess })?;
-        let stamp = Stamp::write(file, pid, size)?;
+        let pid = Pid::new(sys::getpid()).ok_or(Failure::of(Call::Getpid, libc::ESRCH))?;
+        let length = claim::stamp(file, pid, size)?;
         self.stamped.store(pid.get(), Relaxed); // from here on the file names this process, whatever follows
-        stamp.trim(file)?;
+        claim::trim(file, length, size)?;
         if self.sync { flush(file) } else { Ok(()) }
     }
 
     /// What release and drop do.
-    fn release_if_ours(&mut self) -> Result<(), Error> {
+    fn release_if_ours(&mut self) -> Result<(), Failure> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let pid = sys::getpid();
         if pid != self.stamped.load(Relaxed) {
@@ -387,7 +393,7 @@ impl PidLock {
 
     /// Removes or empties the file, which is locked and ours, and unlocks it. Without the unlocking, a copy of the
     /// descriptor in a child between fork and exec would keep the lock.
-    fn clear_and_unlock(&self, file: BorrowedFd<'_>, remove: bool) -> Result<(), Error> {
+    fn clear_and_unlock(&self, file: BorrowedFd<'_>, remove: bool) -> Result<(), Failure> {
         let removed = if remove { self.place.remove(self.id) } else { Ok(()) };
         let erased = if remove && removed.is_ok() { Ok(()) } else { claim::erase(file) };
         let _close_lets_go_too = sys::unlock(file);
@@ -404,10 +410,10 @@ impl Options {
     /// # Platform-specific behavior
     /// Calls those of [`PidLock::acquire`], and for a wait that ends `clock_gettime`.
     pub fn acquire(self, path: impl AsPath) -> Result<PidLock, Error> {
-        self.acquire_bytes(path.bytes())
+        Ok(self.acquire_bytes(path.bytes())?)
     }
 
-    fn acquire_bytes(self, path: &[u8]) -> Result<PidLock, Error> {
+    fn acquire_bytes(self, path: &[u8]) -> Result<PidLock, Failure> {
         let mut backoff = Backoff::new(self.wait)?;
         let place = Place::open(path, self.create_parents)?; // 1, 2
         loop {
@@ -416,7 +422,7 @@ impl Options {
                     let undo = if self.remove_on_release { Undo::Remove } else { Undo::Erase };
                     return PidLock::from_locked(file, place, stat, self, undo);
                 }
-                Err(error) => backoff.retry(error)?,
+                Err(failure) => backoff.retry(failure)?,
             }
         }
     }
@@ -432,15 +438,15 @@ impl Options {
     /// # Platform-specific behavior
     /// Calls those of [`PidLock::adopt`].
     pub fn adopt(self, fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
-        self.adopt_bytes(fd, path.bytes())
+        Ok(self.adopt_bytes(fd, path.bytes())?)
     }
 
-    fn adopt_bytes(self, fd: OwnedFd, path: &[u8]) -> Result<PidLock, Error> {
+    fn adopt_bytes(self, fd: OwnedFd, path: &[u8]) -> Result<PidLock, Failure> {
         let place = match open_verified(fd.as_fd(), path) {
             Ok(place) => place,
-            Err(error) => {
+            Err(failure) => {
                 let _stays_open = fd.into_raw_fd();
-                return Err(error);
+                return Err(failure);
             }
         };
         let file = sys::above_standard_streams(fd)?;
@@ -485,40 +491,40 @@ impl AsRawFd for PidLock {
 }
 
 /// Steps 3 to 5: the locked file and its status; `Replaced` if the steps are to be done again.
-fn open_and_lock(place: &Place, options: Options, backoff: &mut Backoff) -> Result<(OwnedFd, Stat), Error> {
+fn open_and_lock(place: &Place, options: Options, backoff: &mut Backoff) -> Result<(OwnedFd, Stat), Failure> {
     let Opened { file, created } = place.open_or_create(options.mode.unwrap_or(DEFAULT_MODE))?;
-    let error = match lock(place, file.as_fd(), backoff) {
+    let failure = match lock(place, file.as_fd(), backoff) {
         Ok(stat) => return Ok((file, stat)),
-        Err(error) => error,
+        Err(failure) => failure,
     };
     if created && options.remove_on_release {
         place.remove_unused(file.as_fd());
-    } else if !matches!(error, Error::AlreadyLocked { .. }) {
+    } else if !failure.is_contention() {
         let _the_first_error_counts = sys::unlock(file.as_fd()); // a child between fork and exec may have a copy
     }
-    Err(error)
+    Err(failure)
 }
 
 /// Steps 4 and 5: the status of the file, which is locked, ours by name, and without a second link.
-fn lock(place: &Place, file: BorrowedFd<'_>, backoff: &mut Backoff) -> Result<Stat, Error> {
+fn lock(place: &Place, file: BorrowedFd<'_>, backoff: &mut Backoff) -> Result<Stat, Failure> {
     match contention::lock_and_verify(place, file, LockKind::Exclusive, backoff)? {
-        stat if stat.links > 1 => Err(Error::NotAPidFile), // a stamp would be written under the other name, too
+        stat if stat.links > 1 => Err(Failure::NOT_A_PID_FILE), // a stamp would be written under the other name, too
         stat => Ok(stat),
     }
 }
 
 /// Steps 4 and 5 on a file that should be locked already: then it stays so. Another process may share it.
-fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Stat, Error> {
+fn lock_again(place: &Place, file: BorrowedFd<'_>) -> Result<Stat, Failure> {
     lock(place, file, &mut Backoff::for_shared_file())
 }
 
 /// The place of a file that somebody else has opened; an error if the path does not lead to it, or if it was not opened
 /// as we would have opened it.
-fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Error> {
+fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Failure> {
     let place = Place::open(path, false)?;
     place.verify(file)?;
     if !sys::is_read_write(file)? {
-        return Err(Error::Sys { call: Call::Fcntl, errno: Errno::InvalidInput });
+        return Err(Failure::of(Call::Fcntl, libc::EINVAL));
     }
     Ok(place)
 }
@@ -527,11 +533,11 @@ fn open_verified(file: BorrowedFd<'_>, path: &[u8]) -> Result<Place, Error> {
 const DEFAULT_MODE: u16 = 0o644;
 
 /// The mode that was asked for, if one was: the umask has taken away from it, or the file was there.
-fn set_mode(file: BorrowedFd<'_>, stat: &Stat, mode: Option<u16>) -> Result<(), Error> {
+fn set_mode(file: BorrowedFd<'_>, stat: &Stat, mode: Option<u16>) -> Result<(), Failure> {
     match mode {
         Some(mode) if !stat.has_mode(mode) => match sys::fchmod(file, mode) {
             // Another user's file, or a file system that has no such modes: vfat.
-            Err(Error::Sys { errno: Errno::NotPermitted | Errno::NotSupported | Errno::NotImplemented, .. }) => Ok(()),
+            Err(failure) if matches!(failure.errno(), libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(()),
             result => result,
         },
         _ => Ok(()),
@@ -539,12 +545,11 @@ fn set_mode(file: BorrowedFd<'_>, stat: &Stat, mode: Option<u16>) -> Result<(), 
 }
 
 /// Step 7. These answers mean that the file system has nothing to flush, and that is as good as done.
-fn flush(file: BorrowedFd<'_>) -> Result<(), Error> {
+fn flush(file: BorrowedFd<'_>) -> Result<(), Failure> {
     match sys::sync(file) {
-        Err(Error::Sys {
-            errno: Errno::InvalidInput | Errno::ReadOnlyFilesystem | Errno::NotImplemented | Errno::NotSupported,
-            ..
-        }) => Ok(()),
+        Err(failure) if matches!(failure.errno(), libc::EINVAL | libc::EROFS | libc::ENOSYS | libc::EOPNOTSUPP) => {
+            Ok(())
+        }
         result => result,
     }
 }

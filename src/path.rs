@@ -1,7 +1,6 @@
 //! A path as bytes, cut into directory and name; what is refused. Pure.
 
-use crate::error::Error;
-use core::ffi::CStr;
+use crate::failure::Failure;
 
 /// The longest path, in bytes: `PATH_MAX` of Linux, less the NUL that ends it.
 pub(crate) const PATH_MAX: usize = 4095;
@@ -18,38 +17,14 @@ pub(crate) struct Parts<'p> {
 }
 
 /// Cuts a path after its last slash. Refuses what cannot be the path of a file.
-pub(crate) fn cut(path: &[u8]) -> Result<Parts<'_>, Error> {
+pub(crate) fn cut(path: &[u8]) -> Result<Parts<'_>, Failure> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    if path.len() > PATH_MAX || matches!(name, b"" | b"." | b"..") {
-        return Err(Error::InvalidPath);
+    let too_long = path.len() > PATH_MAX || name.len() > NAME_MAX;
+    // (`contains` would look at eight bytes at a time, with ten times the code.)
+    if too_long || matches!(name, b"" | b"." | b"..") || path.iter().any(|byte| matches!(byte, 0)) {
+        return Err(Failure::INVALID_PATH);
     }
     Ok(Parts { directory: path.get(..path.len() - name.len()).unwrap_or_default(), name })
-}
-
-/// Copies the text into the caller's buffer as a C string. Refuses a NUL inside the text, and a text that does not fit.
-///
-/// The buffer is the caller's, since it may be most of the stack that an operation needs.
-pub(crate) fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> Result<&'b CStr, Error> {
-    if text.len() >= buffer.len() || has_nul(text) {
-        return Err(Error::InvalidPath);
-    }
-    for (to, from) in buffer.iter_mut().zip(text) {
-        *to = *from;
-    }
-    if let Some(end) = buffer.get_mut(text.len()) {
-        *end = 0;
-    }
-    Ok(c_str(buffer))
-}
-
-/// The bytes before the first NUL; nothing if there is none.
-pub(crate) fn c_str(bytes: &[u8]) -> &CStr {
-    CStr::from_bytes_until_nul(bytes).unwrap_or_default()
-}
-
-/// (`contains` would look at eight bytes at a time, with ten times the code.)
-fn has_nul(text: &[u8]) -> bool {
-    text.iter().any(|byte| matches!(byte, 0))
 }
 
 /// A path: anything that is bytes, owned or borrowed.

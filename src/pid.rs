@@ -91,14 +91,12 @@ impl Pid {
 }
 
 /// Writes a number in decimal digits to the head of the buffer. Returns how many they are.
-pub(crate) fn write_decimal(number: u32, buffer: &mut [u8]) -> usize {
-    let length = number.checked_ilog10().unwrap_or(0) as usize + 1;
-    let mut rest = number;
-    for byte in buffer.iter_mut().take(length).rev() {
-        *byte = b'0' + (rest % 10) as u8;
-        rest /= 10;
+pub(crate) fn write_decimal(number: u32, buffer: &mut [u8]) -> u8 {
+    let before = if number > 9 { write_decimal(number / 10, buffer) } else { 0 };
+    if let Some(byte) = buffer.get_mut(usize::from(before)) {
+        *byte = b'0' + (number % 10) as u8;
     }
-    length
+    before + 1
 }
 
 /// A number in digits of this base and nothing else.

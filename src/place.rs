@@ -1,7 +1,7 @@
 //! The place of a PID file: its directory, opened once, and its name in there; and what is done to the file by name.
 
 use crate::{
-    error::{Errno, Error, found},
+    failure::{Failure, found},
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{self, NAME_MAX, PATH_MAX},
     sys::{self, FileId, LockKind, Stat},
@@ -39,39 +39,33 @@ pub(crate) struct Opened {
 
 impl Place {
     /// Steps 1 and 2.
-    pub(crate) fn open(path: &[u8], create_parents: bool) -> Result<Place, Error> {
+    pub(crate) fn open(path: &[u8], create_parents: bool) -> Result<Place, Failure> {
         let parts = path::cut(path)?;
-        let mut name = [0; NAME_MAX + 1];
-        path::c_string(&mut name, parts.name)?;
-        let directory = match open_directory(parts.directory) {
-            Err(Error::Sys { errno: Errno::NotFound, .. }) if create_parents => {
-                create_directory(parts.directory)?;
-                open_directory(parts.directory)?
-            }
-            result => result?,
-        };
-        Ok(Place { directory, name })
+        let directory = open_directory(parts.directory, create_parents)?;
+        let mut place = Place { directory, name: [0; NAME_MAX + 1] };
+        c_string(&mut place.name, parts.name);
+        Ok(place)
     }
 
     fn name(&self) -> &CStr {
-        path::c_str(&self.name)
+        sys::c_str(&self.name)
     }
 
     /// Step 3: the file; `Replaced` if it was there and is gone.
-    pub(crate) fn open_or_create(&self, mode: u16) -> Result<Opened, Error> {
+    pub(crate) fn open_or_create(&self, mode: u16) -> Result<Opened, Failure> {
         match sys::openat(self.directory.as_fd(), self.name(), sys::CREATE, mode) {
             Ok(file) => Ok(Opened { file: self.move_created(file)?, created: true }),
-            Err(error) if error.errno() == Some(Errno::AlreadyExists) => {
+            Err(failure) if failure.errno() == libc::EEXIST => {
                 let file = found(self.open_existing(sys::READ_WRITE))?;
-                Ok(Opened { file: file.ok_or(Error::Replaced)?, created: false })
+                Ok(Opened { file: file.ok_or(Failure::REPLACED)?, created: false })
             }
-            Err(error) if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }), // a lease, as below
-            Err(error) => Err(error),
+            Err(failure) if failure.errno() == libc::EWOULDBLOCK => Err(Failure::LOCKED_BY_UNKNOWN), // a lease, as below
+            Err(failure) => Err(failure),
         }
     }
 
     /// Moves the descriptor of a file that we have just created above the standard streams, or removes the file.
-    fn move_created(&self, file: OwnedFd) -> Result<OwnedFd, Error> {
+    fn move_created(&self, file: OwnedFd) -> Result<OwnedFd, Failure> {
         if file.as_raw_fd() >= sys::LOWEST_FD {
             return Ok(file);
         }
@@ -90,35 +84,35 @@ impl Place {
     }
 
     /// The file. Opening waits for nobody and follows no link.
-    pub(crate) fn open_existing(&self, flags: i32) -> Result<OwnedFd, Error> {
-        let error = match sys::openat(self.directory.as_fd(), self.name(), flags, 0) {
+    pub(crate) fn open_existing(&self, flags: i32) -> Result<OwnedFd, Failure> {
+        let failure = match sys::openat(self.directory.as_fd(), self.name(), flags, 0) {
             Ok(file) => return sys::above_standard_streams(file),
-            Err(error) => error,
+            Err(failure) => failure,
         };
-        if error.errno() == Some(Errno::NotFound) {
-            return Err(error);
+        if failure.errno() == libc::ENOENT {
+            return Err(failure);
         }
         match sys::fstatat(self.directory.as_fd(), self.name()) {
             // Each kernel has its own errors for links, sockets and directories: look what it is.
-            Ok(stat) if !stat.is_regular() => Err(Error::NotAPidFile),
+            Ok(stat) if !stat.is_regular() => Err(Failure::NOT_A_PID_FILE),
             // Another process has a lease on it (fcntl(2), `F_SETLEASE`), and has now been asked to give it up.
-            _ if sys::would_block(error) => Err(Error::AlreadyLocked { holder: None }),
-            _ => Err(error),
+            _ if failure.errno() == libc::EWOULDBLOCK => Err(Failure::LOCKED_BY_UNKNOWN),
+            _ => Err(failure),
         }
     }
 
     /// Step 5: the status of an open file; `Replaced` if the name does not lead to it, and an error if it is no regular
     /// file.
-    pub(crate) fn verify(&self, file: BorrowedFd<'_>) -> Result<Stat, Error> {
+    pub(crate) fn verify(&self, file: BorrowedFd<'_>) -> Result<Stat, Failure> {
         let stat = sys::fstat(file)?;
         if !stat.is_regular() {
-            return Err(Error::NotAPidFile);
+            return Err(Failure::NOT_A_PID_FILE);
         }
-        if self.leads_to(stat.id)? { Ok(stat) } else { Err(Error::Replaced) }
+        if self.leads_to(stat.id)? { Ok(stat) } else { Err(Failure::REPLACED) }
     }
 
     /// Whether the name leads to this file.
-    pub(crate) fn leads_to(&self, file: FileId) -> Result<bool, Error> {
+    pub(crate) fn leads_to(&self, file: FileId) -> Result<bool, Failure> {
         let stat = found(sys::fstatat(self.directory.as_fd(), self.name()))?;
         Ok(stat.is_some_and(|stat| stat.id == file))
     }
@@ -127,36 +121,52 @@ impl Place {
     ///
     /// There is a window between the check and `unlinkat`: no kernel offers compare-and-unlink. Nobody who takes the
     /// lock before removing or replacing the file can come in there; for everybody else see the hazards in the README.
-    pub(crate) fn remove(&self, file: FileId) -> Result<(), Error> {
+    pub(crate) fn remove(&self, file: FileId) -> Result<(), Failure> {
         if !self.leads_to(file)? {
             return Ok(()); // another file: not ours
         }
         match sys::unlinkat(self.directory.as_fd(), self.name()) {
-            Err(Error::Sys { errno: Errno::NotFound, .. }) => Ok(()),
+            Err(failure) if failure.errno() == libc::ENOENT => Ok(()),
             result => result,
         }
     }
 }
 
+/// The directory, for a path that ends in a slash, or in the working directory. Creates the missing part of it if that is
+/// wanted, as mkdir(1) `-p` does: 0755, less the umask.
 #[inline(never)] // so that its buffer is on the stack only while it is needed
-fn open_directory(path: &[u8]) -> Result<OwnedFd, Error> {
+fn open_directory(path: &[u8], mut create: bool) -> Result<OwnedFd, Failure> {
     let mut buffer = [0; PATH_MAX + 1];
-    let path = path::c_string(&mut buffer, if path.is_empty() { b"." } else { path })?;
-    sys::above_standard_streams(sys::openat(sys::CWD, path, sys::DIRECTORY, 0)?)
-}
-
-/// Creates the missing part of a path that ends in a slash, as mkdir(1) `-p` does: 0755, less the umask.
-#[inline(never)] // as above
-fn create_directory(path: &[u8]) -> Result<(), Error> {
-    let mut buffer = [0; PATH_MAX + 1];
+    let path = if path.is_empty() { b"." } else { path };
     // Not every system says of the root that it exists.
     let root = path.iter().take_while(|byte| **byte == b'/').count();
-    for end in (root..path.len()).filter(|end| path.get(*end) == Some(&b'/')) {
-        let parent = path::c_string(&mut buffer, path.get(..end).unwrap_or_default())?;
-        match sys::mkdirat(sys::CWD, parent, 0o755) {
-            Err(error) if error.errno() != Some(Errno::AlreadyExists) => return Err(error),
-            _ => {}
+    loop {
+        let failure = match sys::openat(sys::CWD, c_string(&mut buffer, path), sys::DIRECTORY, 0) {
+            Ok(directory) => return sys::above_standard_streams(directory),
+            Err(failure) => failure,
+        };
+        if failure.errno() != libc::ENOENT || !create {
+            return Err(failure);
+        }
+        create = false;
+        for end in (root..path.len()).filter(|end| path.get(*end) == Some(&b'/')) {
+            let parent = c_string(&mut buffer, path.get(..end).unwrap_or_default());
+            match sys::mkdirat(sys::CWD, parent, 0o755) {
+                Err(failure) if failure.errno() != libc::EEXIST => return Err(failure),
+                _ => {}
+            }
         }
     }
-    Ok(())
+}
+
+/// Copies a part of a path into the caller's buffer, as a C string. The buffer is the caller's, since it may be most of the
+/// stack that an operation needs.
+fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> &'b CStr {
+    for (to, from) in buffer.iter_mut().zip(text) {
+        *to = *from;
+    }
+    if let Some(end) = buffer.get_mut(text.len()) {
+        *end = 0;
+    }
+    sys::c_str(buffer)
 }

@@ -1,16 +1,8 @@
 //! A process seen from outside: is it alive, sleep until it ends, signal it.
 
 #[cfg(pidfd)]
-use crate::{
-    error::{Call, is_refused_call},
-    fd::{AsFd, BorrowedFd, OwnedFd},
-};
-use crate::{
-    error::{Errno, Error},
-    pid::Pid,
-    signal::Signal,
-    sys,
-};
+use crate::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::{failure::Failure, pid::Pid, signal::Signal, sys};
 
 /// A process that was alive when it was found.
 #[derive(Debug)]
@@ -24,25 +16,24 @@ pub(crate) struct Process {
 impl Process {
     /// The living process with this number; none if it is dead, also if nobody has waited for it yet.
     #[cfg(pidfd)]
-    pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Error> {
-        let opened = sys::pidfd_open(pid.get());
+    pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Failure> {
+        let opened = match sys::pidfd_open(pid.get()) {
+            // EINVAL: the number of a thread that does not lead a process.
+            Err(failure) if matches!(failure.errno(), libc::ESRCH | libc::EINVAL | libc::ENOENT) => return Ok(None),
+            opened => opened,
+        };
         let pidfd = match opened.and_then(|pidfd| Ok((sys::ends_within(pidfd.as_fd(), 0)?, pidfd))) {
             Ok((true, _)) => return Ok(None),
             Ok((false, pidfd)) => Some(sys::above_standard_streams(pidfd)?),
             // Before Linux 5.3, or forbidden by a filter.
-            Err(error) if is_refused_call(error) => None,
-            // EINVAL: the number of a thread that does not lead a process.
-            Err(Error::Sys {
-                call: Call::PidfdOpen,
-                errno: Errno::NoProcess | Errno::InvalidInput | Errno::NotFound,
-            }) => return Ok(None),
-            Err(error) => return Err(error),
+            Err(failure) if failure.is_refused_call() => None,
+            Err(failure) => return Err(failure),
         };
         Ok((pidfd.is_some() || exists(pid)).then_some(Process { pid, pidfd }))
     }
 
     #[cfg(not(pidfd))]
-    pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Error> {
+    pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Failure> {
         Ok(exists(pid).then_some(Process { pid }))
     }
 
@@ -76,12 +67,12 @@ impl Process {
     }
 
     /// Sends the signal to this process; by number only where there are no pidfds, or none that signal.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
             match sys::pidfd_send_signal(pidfd.as_fd(), signal.as_raw()) {
                 // A filter may forbid this call and allow kill, whose word counts. The number is good while it lives.
-                Err(error) if is_refused_call(error) && !self.has_ended() => {}
+                Err(failure) if failure.is_refused_call() && !self.has_ended() => {}
                 result => return result,
             }
         }
@@ -91,5 +82,5 @@ impl Process {
 
 /// Whether any process, also one that nobody has waited for yet, has this number. Asking needs no permission.
 fn exists(pid: Pid) -> bool {
-    !matches!(sys::kill(pid.get(), 0), Err(error) if error.errno() == Some(Errno::NoProcess))
+    !matches!(sys::kill(pid.get(), 0), Err(failure) if failure.errno() == libc::ESRCH)
 }

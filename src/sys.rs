@@ -1,13 +1,12 @@
 //! The system calls: one small safe function each, that adds `EINTR` and `errno` and decides nothing.
 //!
-//! -1 becomes `Error::Sys` with the name of the call; `errno` is read then and only then. `retry_on_eintr` makes an
+//! -1 becomes a `Failure` with the call and its `errno`, which is read then and only then. `retry_on_eintr` makes an
 //! interrupted call again. Three are not made again: the two that sleep for a time, and close(2), which is not here:
 //! descriptors close themselves on drop.
 
-#[cfg(wide_stat)]
-use crate::error::is_refused_call;
 use crate::{
-    error::{Call, Errno, Error},
+    error::{Call, Errno},
+    failure::Failure,
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 use core::{
@@ -40,7 +39,7 @@ mod c {
     };
 }
 
-type Result<T> = core::result::Result<T, Error>;
+type Result<T> = core::result::Result<T, Failure>;
 
 /// The working directory, in the place of an open one.
 // SAFETY: a borrowed descriptor must stay open and must not be -1. AT_FDCWD is another negative number that is no
@@ -85,20 +84,21 @@ fn errno() -> c_int {
     unsafe { *errno }
 }
 
-/// What a call has returned, or its errno if that is -1; none if a signal interrupted it.
-fn ret_c_int(call: Call, returned: c_int) -> Option<Result<c_int>> {
-    if returned != -1 {
-        return Some(Ok(returned));
-    }
+/// Why a call has returned -1; none if a signal interrupted it.
+fn failure(call: Call) -> Option<Failure> {
     let errno = errno();
-    (errno != c::EINTR).then(|| Err(Error::Sys { call, errno: Errno::from_raw(errno) }))
+    (errno != c::EINTR).then(|| Failure::of(call, errno))
 }
 
 /// Calls until it was not a signal that ended the call.
 fn retry_on_eintr(call: Call, mut f: impl FnMut() -> c_int) -> Result<c_int> {
     loop {
-        if let Some(result) = ret_c_int(call, f()) {
-            return result;
+        let returned = f();
+        if returned != -1 {
+            return Ok(returned);
+        }
+        if let Some(failure) = failure(call) {
+            return Err(failure);
         }
     }
 }
@@ -121,6 +121,15 @@ fn ret_usize(returned: c_int) -> usize {
 unsafe fn ret_owned_fd(returned: c_int) -> OwnedFd {
     // SAFETY: the caller promises what `from_raw_fd` asks for.
     unsafe { OwnedFd::from_raw_fd(returned) }
+}
+
+/// The C string at the head of a buffer that ends in a NUL; of any other, an empty one.
+pub(crate) fn c_str(buffer: &[u8]) -> &CStr {
+    match buffer.last() {
+        // SAFETY: there is a NUL within the buffer, which is borrowed for as long as the result.
+        Some(0) => unsafe { CStr::from_ptr(buffer.as_ptr().cast()) },
+        _ => c"",
+    }
 }
 
 /// openat(2), close-on-exec. `mode` is used with `CREATE`, and the umask takes away from it.
@@ -176,12 +185,6 @@ pub(crate) fn is_read_write(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(flags & (c::O_ACCMODE | c::O_APPEND) == c::O_RDWR)
 }
 
-/// Whether another open file keeps us from it. Where a lock or the file itself is asked for, that is contention, which is
-/// never an `Error::Sys`.
-pub(crate) fn would_block(error: Error) -> bool {
-    error.errno() == Some(Errno::WouldBlock)
-}
-
 /// The two locks of flock(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
@@ -198,7 +201,7 @@ fn flock(fd: BorrowedFd<'_>, operation: c_int) -> Result<()> {
 /// flock(2) with `LOCK_NB`: whether the open file has this lock now. Nothing happens if it has it already.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, kind: LockKind) -> Result<bool> {
     match flock(fd, kind as c_int | c::LOCK_NB) {
-        Err(error) if would_block(error) => Ok(false),
+        Err(failure) if failure.errno() == c::EWOULDBLOCK => Ok(false),
         result => result.map(|()| true),
     }
 }
@@ -331,7 +334,7 @@ pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
 /// Without this call, the one with the narrower struct answers, as far as it can: so does the C library itself.
 #[cfg(wide_stat)]
 fn unless_refused<T>(result: Result<T>) -> Option<Result<T>> {
-    (!result.as_ref().is_err_and(|error| is_refused_call(*error))).then_some(result)
+    (!result.as_ref().is_err_and(|failure| failure.is_refused_call())).then_some(result)
 }
 
 /// `struct statx`. Not every C library has it.
@@ -411,12 +414,12 @@ pub(crate) fn read_at<'b>(fd: BorrowedFd<'_>, buffer: &'b mut [u8], offset: i32)
     Ok(buffer.get(..ret_usize(read)).unwrap_or_default())
 }
 
-/// pwrite(2): how many of the bytes were written at `offset`.
-pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<usize> {
+/// pwrite(2): how many of the bytes, of which there are 255 at most, were written at `offset`.
+pub(crate) fn write_at(fd: BorrowedFd<'_>, bytes: &[u8], offset: u8) -> Result<u8> {
     let (start, size) = (bytes.as_ptr(), bytes.len());
     // SAFETY: `start` and `size` are those of `bytes`.
-    retry_on_eintr(Call::Pwrite, || as_c_int(unsafe { c::pwrite(fd.as_raw_fd(), start.cast(), size, offset.into()) }))
-        .map(ret_usize)
+    let write = || as_c_int(unsafe { c::pwrite(fd.as_raw_fd(), start.cast(), size, offset.into()) });
+    retry_on_eintr(Call::Pwrite, write).map(|written| written.try_into().unwrap_or(u8::MAX))
 }
 
 /// ftruncate(2): the file is this many bytes long.
@@ -533,5 +536,8 @@ pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, nanoseconds: u64) -> Result<boo
     let time = timespec(nanoseconds);
     // SAFETY: one entry, a valid time, and no signal mask.
     let ready = unsafe { c::ppoll(&raw mut entry, 1, &raw const time, core::ptr::null()) };
-    ret_c_int(Call::Ppoll, ready).unwrap_or(Ok(0)).map(|ready| ready == 1)
+    match ready {
+        -1 => failure(Call::Ppoll).map_or(Ok(false), Err),
+        ready => Ok(ready == 1),
+    }
 }
