@@ -80,12 +80,12 @@ impl Error {
             Error::AlreadyLocked { holder: Some(holder) } => {
                 return Message::about("already locked by process ", holder);
             }
-            Error::AlreadyLocked { holder: None } => "already locked by a process that cannot be named",
+            Error::AlreadyLocked { holder: None } => "already locked by an unknown process",
             Error::InvalidPath => "not the path of a file",
             Error::NotAPidFile => "not a regular file with one link",
             Error::Replaced => "replaced by another file",
             Error::NotLocked => "not locked",
-            Error::Untrusted => "not trusted: others than root and you can write it",
+            Error::Untrusted => "not trusted: users other than root and you can write it",
             Error::Sys { call, errno } => {
                 return Message { words: [call.name(), ": ", errno.text()], number: errno.unnamed_number() };
             }

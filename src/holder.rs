@@ -44,7 +44,7 @@ impl State {
             State::Absent => "no such file",
             State::Free { stale: None } => "not locked",
             State::Free { stale: Some(pid) } => return Message::about("not locked; left behind by process ", pid),
-            State::Held { holder: None } => "locked by a process that cannot be named",
+            State::Held { holder: None } => "locked by an unknown process",
             State::Held { holder: Some(pid) } => return Message::about("locked by process ", pid),
         };
         Message::text(text)
@@ -346,7 +346,7 @@ impl Holder {
     ///
     /// # Errors
     /// - [`Error::NotLocked`]: it has let go, or has died.
-    /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of a process that cannot be named.
+    /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of an unknown process.
     /// - [`Error::Replaced`]: the path leads to another file.
     /// - [`Error::NotAPidFile`]: the file has a second hard link, and perhaps in another's directory.
     /// - [`Error::Untrusted`]: 1, 3 or 4 does not hold.

@@ -7,12 +7,12 @@ fn errors() -> [(Error, &'static str); 9] {
     let sys = |call, errno| Error::Sys { call, errno };
     [
         (Error::AlreadyLocked { holder: Pid::new(4242) }, "already locked by process 4242"),
-        (Error::AlreadyLocked { holder: None }, "already locked by a process that cannot be named"),
+        (Error::AlreadyLocked { holder: None }, "already locked by an unknown process"),
         (Error::InvalidPath, "not the path of a file"),
         (Error::NotAPidFile, "not a regular file with one link"),
         (Error::Replaced, "replaced by another file"),
         (Error::NotLocked, "not locked"),
-        (Error::Untrusted, "not trusted: others than root and you can write it"),
+        (Error::Untrusted, "not trusted: users other than root and you can write it"),
         (sys(Call::Openat, Errno::NotFound), "openat: no such file or directory"),
         (sys(Call::PidfdSendSignal, Errno::Other(4321)), "pidfd_send_signal: error 4321"),
     ]

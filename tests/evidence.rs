@@ -16,7 +16,7 @@ use std::{
 };
 use support::*;
 
-/// Held, by a process that cannot be named.
+/// Held by an unknown process.
 const NAMELESS: Error = Error::AlreadyLocked { holder: None };
 
 const ALL: [Signal; 4] = [Signal::CHECK, Signal::HUP, Signal::TERM, Signal::KILL];

@@ -216,7 +216,7 @@ fn a_state_says_what_status_prints() {
         (State::Absent, "no such file"),
         (State::Free { stale: None }, "not locked"),
         (State::Free { stale: holder }, "not locked; left behind by process 4242"),
-        (State::Held { holder: None }, "locked by a process that cannot be named"),
+        (State::Held { holder: None }, "locked by an unknown process"),
         (State::Held { holder }, "locked by process 4242"),
     ] {
         assert_eq!(state.to_string(), text);

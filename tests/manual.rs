@@ -72,10 +72,10 @@ fn behaviour() -> (BTreeMap<char, BTreeSet<&'static str>>, BTreeSet<char>) {
         for letter in ('a'..='z').chain('A'..='Z').chain('0'..='9') {
             let output = pidflock().args([name, &format!("-{letter}")]).output().unwrap();
             let answer = String::from_utf8(output.stderr).unwrap();
-            if output.status.success() || !answer.contains("no such option") {
+            if output.status.success() || !answer.contains("unknown option") {
                 known.entry(letter).or_default().insert(name);
             }
-            if answer.contains("needs a value") {
+            if answer.contains("requires a value") {
                 valued.insert(letter);
             }
         }

@@ -22,7 +22,7 @@ const NOBODY: u32 = OTHER;
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// Held, by a process that cannot be named.
+/// Held by an unknown process.
 const NAMELESS: Error = Error::AlreadyLocked { holder: None };
 
 fn pid(number: i32) -> Pid {

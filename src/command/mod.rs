@@ -43,7 +43,7 @@ pub(crate) fn main(mut arguments: Arguments) -> u8 {
     arguments.next(); // the name of the command
     let word = arguments.next().map_or(&b""[..], CStr::to_bytes);
     let Some((_, subcommand)) = SUBCOMMANDS.iter().find(|(name, _)| *name == word) else {
-        return misused(if word.is_empty() { "a subcommand is missing" } else { "no such subcommand" }, word);
+        return misused(if word.is_empty() { "missing subcommand" } else { "unknown subcommand" }, word);
     };
     match subcommand(Words::new(arguments)) {
         Ok(code) | Err(code) => code,

@@ -94,7 +94,7 @@ fn name_processes<'l>(line: &'l mut Line, file: &CStr, holder: Option<Pid>) -> &
     let mut named = [None; SHARERS_MAX];
     let count = pidflock::sharers(file, &mut named).unwrap_or(0);
     line.text(match count {
-        0 => return line.text("a process that cannot be named"),
+        0 => return line.text("an unknown process"),
         1 => "process ",
         _ => "processes ",
     });

@@ -70,7 +70,7 @@ impl Words {
                 b't' => chosen.wait = Some(Wait::For(seconds(value)?)),
                 b'w' => chosen.wait = Some(Wait::Forever),
                 b'x' => chosen.holders = Holders::Command,
-                _ => return Err(misused("no such option", &[letter])),
+                _ => return Err(misused("unknown option", &[letter])),
             }
         }
         Ok(chosen)
@@ -85,7 +85,7 @@ impl Words {
         let Some((&letter, others)) = word.split_first() else { return Ok(None) };
         let mut known = notation.iter().skip_while(|known| **known != letter);
         if letter == b':' || known.next().is_none() {
-            return Err(misused("no such option", word));
+            return Err(misused("unknown option", word));
         }
         if known.next() != Some(&b':') {
             self.letters = others;
@@ -97,7 +97,7 @@ impl Words {
         }
         match self.rest.next() {
             Some(value) => Ok(Some(Given { letter, value: value.to_bytes() })),
-            None => Err(misused("the option needs a value", word)),
+            None => Err(misused("option requires a value", word)),
         }
     }
 
@@ -108,7 +108,7 @@ impl Words {
         match letters {
             b"" => return Ok(false), // an operand
             b"h" | b"-help" => return Err(print(HELP)),
-            [b'-', name @ ..] if !name.is_empty() => return Err(misused("no such option", name)),
+            [b'-', name @ ..] if !name.is_empty() => return Err(misused("unknown option", name)),
             _ => self.rest = after,
         }
         if letters == b"-" {
@@ -120,28 +120,28 @@ impl Words {
 
     /// The operand that names the PID file.
     pub(crate) fn pidfile(&mut self) -> Ended<&'static CStr> {
-        self.rest.next().ok_or_else(|| misused("PIDFILE is missing", b""))
+        self.rest.next().ok_or_else(|| misused("missing PIDFILE", b""))
     }
 
     /// The same, and there is nothing after it.
     pub(crate) fn only_pidfile(mut self) -> Ended<&'static CStr> {
         let pidfile = self.pidfile()?;
         match self.rest.next() {
-            Some(word) => Err(misused("one word too many", word.to_bytes())),
+            Some(word) => Err(misused("unexpected argument", word.to_bytes())),
             None => Ok(pidfile),
         }
     }
 
     /// All that is left: a command and its arguments, at least the command.
     pub(crate) fn command(self) -> Ended<(&'static CStr, Arguments)> {
-        let command = { self.rest }.next().ok_or_else(|| misused("COMMAND is missing", b""))?;
+        let command = { self.rest }.next().ok_or_else(|| misused("missing COMMAND", b""))?;
         Ok((command, self.rest))
     }
 }
 
 /// Decimal seconds: `10`, `0.5`, `.5`. Digits below a nanosecond are dropped.
 fn seconds(text: &'static [u8]) -> Ended<Duration> {
-    let wrong = || misused("not a number of seconds", text);
+    let wrong = || misused("invalid number of seconds", text);
     let mut parts = text.splitn(2, |byte| *byte == b'.');
     let whole = match parts.next() {
         Some(b"") if text.len() > 1 => Some(0),
@@ -160,18 +160,18 @@ fn seconds(text: &'static [u8]) -> Ended<Duration> {
 /// An octal mode: at most three digits of permissions, and zeros before them.
 fn mode(text: &'static [u8]) -> Ended<u32> {
     let mode = number(text, 8).filter(|mode| *mode <= 0o777).and_then(|mode| u32::try_from(mode).ok());
-    mode.ok_or_else(|| misused("not a mode of permissions", text))
+    mode.ok_or_else(|| misused("invalid mode", text))
 }
 
 /// An exit code.
 fn code(text: &'static [u8]) -> Ended<u8> {
     let code = number(text, 10).and_then(|code| u8::try_from(code).ok());
-    code.ok_or_else(|| misused("not an exit code", text))
+    code.ok_or_else(|| misused("invalid exit code", text))
 }
 
 /// A signal by name or number.
 fn signal(text: &'static [u8]) -> Ended<Signal> {
-    Signal::parse(text).ok_or_else(|| misused("no such signal", text))
+    Signal::parse(text).ok_or_else(|| misused("invalid signal", text))
 }
 
 /// A number in digits of this base, and nothing else.
