@@ -1,4 +1,4 @@
-//! Looking from outside: who holds a name, signal it, wait until it lets go.
+//! A name from outside: find its holder, signal it, wait until it releases.
 
 use crate::{
     claim,
@@ -17,21 +17,21 @@ use crate::{
 };
 use core::{fmt, time::Duration};
 
-/// What [`probe`] saw, in an instant that has passed.
+/// What [`probe`] saw. It may have changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// There is no file.
     Absent,
-    /// There is a file, and nobody holds it.
+    /// There is a file, and it is not locked.
     Free {
-        /// What it claims: the process that died without releasing it, as a rule. It is read after the lock was seen to
-        /// be free, so that it may also be a new holder, which came between the two.
+        /// The claim in the file: usually the process that died without releasing it. It is read after the lock was
+        /// seen to be free, so it can also be a new holder that came in between.
         stale: Option<Pid>,
     },
-    /// Somebody holds it.
+    /// A process holds it.
     Held {
-        /// The process that the file names, if it is alive and the kernel does not say that it has no such lock. Else the
-        /// one that took the lock, if the kernel says that it still has it. Else none.
+        /// The process that the file names, if it is alive and the kernel does not say that it lacks the lock.
+        /// Otherwise the process that took the lock, if the kernel says that it still has it. Otherwise `None`.
         holder: Option<Pid>,
     },
 }
@@ -57,10 +57,10 @@ impl fmt::Display for State {
     }
 }
 
-/// The claim in an open PID file: the number in its first line, 1..=2147483647, or `None` if there is none.
+/// Reads the claim in an open PID file: the number in its first line, 1..=2147483647, or `None` if there is none.
 ///
-/// Reads at most 64 bytes from the head of the file and leaves the file offset alone. A claim is only a claim: whether
-/// that process holds the lock, or lives, [`probe`] can tell.
+/// Reads at most 64 bytes from the head of the file and leaves the file offset alone. The claim does not show whether
+/// that process holds the lock, or lives: call [`probe`] for that.
 ///
 /// # Errors
 /// [`Error::Sys`] if `pread` fails: `fd` is not open for reading, or is a pipe or a directory.
@@ -71,8 +71,8 @@ pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
     Ok(claim::read(fd.as_fd())?)
 }
 
-/// The claim in the PID file at `path`, or `None` where there is no file or no valid claim. [`Pid::parse`] says what is
-/// valid.
+/// Reads the claim in the PID file at `path`, or returns `None` if there is no file or no valid claim. [`Pid::parse`]
+/// says what is valid.
 ///
 /// ```
 /// use pidflock::{PidLock, read_pid_from};
@@ -86,19 +86,21 @@ pub fn read_pid(fd: impl AsFd) -> Result<Option<Pid>, Error> {
 /// ```
 ///
 /// # Errors
-/// [`Error::InvalidPath`]; [`Error::NotAPidFile`] for anything but a regular file, and without waiting for a FIFO;
-/// [`Error::AlreadyLocked`] while another process has a lease on the file, as [`PidLock::acquire`](crate::PidLock::acquire)
-/// says; [`Error::Sys`] if `openat`, `fstat` or `pread` fail.
+/// - [`Error::InvalidPath`].
+/// - [`Error::NotAPidFile`] for anything but a regular file. Does not wait for a FIFO.
+/// - [`Error::AlreadyLocked`] while another process has a lease on the file: see
+///   [`PidLock::acquire`](crate::PidLock::acquire).
+/// - [`Error::Sys`] if `openat`, `fstat` or `pread` fails.
 pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
     let Some((file, _)) = open_regular(path.bytes())? else { return Ok(None) };
     Ok(claim::read(file.as_fd())?)
 }
 
-/// Who holds the name. Never creates, writes or removes anything.
+/// Finds out who holds the name. Never creates, writes or removes anything.
 ///
-/// Asks with a shared lock, held for an instant, which starters see through: [`PidLock::acquire`](crate::PidLock::acquire).
-/// The answer may be old when it arrives, and `Free` with the claim of a holder that has just come; to act on it,
-/// [`acquire`](crate::PidLock::acquire) or [`signal`].
+/// Asks with a shared lock, held for an instant. [`PidLock::acquire`](crate::PidLock::acquire) retries while it meets
+/// one. The answer may be old when it arrives, and `Free` may carry the claim of a holder that just came. To act on the
+/// answer, call [`acquire`](crate::PidLock::acquire) or [`signal`].
 ///
 /// ```
 /// use pidflock::{PidLock, State, probe};
@@ -115,13 +117,13 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// ```
 ///
 /// # Errors
-/// Those of [`read_pid_from`], but for the lease, which is [`State::Held`]; [`Error::Sys`] if `flock` fails;
-/// [`Error::Replaced`] if the file was replaced a hundred times while we looked.
+/// Those of [`read_pid_from`], except that a lease gives [`State::Held`]. [`Error::Sys`] if `flock` fails.
+/// [`Error::Replaced`] if the file was replaced a hundred times during the call.
 ///
 /// # Platform-specific behavior
-/// Calls `openat`, `fcntl` to move a descriptor above 2, `flock`, `fstat`, `fstatat`, `pread` and `close`; for the holder
-/// `pidfd_open` and `ppoll`, or `kill` where there are no pidfds, and in /proc `getdents64`; and between two looks
-/// `nanosleep`. What /proc does not show speaks neither for the claim nor against it.
+/// Calls `openat`, `fcntl` (to move a descriptor above 2), `flock`, `fstat`, `fstatat`, `pread` and `close`. To find
+/// the holder, also `pidfd_open` and `ppoll` (`kill` without pidfds), and `getdents64` in /proc. Between retries,
+/// `nanosleep`. What /proc does not show counts neither for the claim nor against it.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
     let asked = match Asked::about(path.bytes(), Wait::Never) {
         Err(failure) if failure.is_contention() => return Ok(State::Held { holder: None }), // a lease
@@ -133,17 +135,17 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
         holder: match Holder::of(asked) {
             Ok((found, _)) => Some(found.pid()),
             Err(failure) if failure.is_contention() => None,
-            Err(_) => refused.holder(), // held all the same, and nothing speaks against the claim
+            Err(_) => refused.holder(), // held all the same, and nothing contradicts the claim
         },
     })
 }
 
-/// The processes that have the lock of the file at `path`, as far as /proc shows them: a holder and its children, which share
-/// it, or the children that a dead holder has left behind. They need not be where [`probe`] names nobody.
+/// Finds the processes that share the lock on the file at `path`, among those that /proc shows: a holder and its
+/// children, or the children that a dead holder left behind. It can find some where [`probe`] names no holder.
 ///
-/// Fills the buffer from its beginning, and returns how many they are, which may be more than it takes. To know which
-/// processes keep a name, and to tell a person: nothing here signals them. Looks at the descriptors of all processes, which
-/// takes milliseconds, and sees those of other users only with CAP_SYS_PTRACE.
+/// Fills the buffer from its beginning and returns the number of processes, which may exceed the length of the buffer.
+/// Use it to show which processes keep a name: the library signals none of them. It looks at the descriptors of all
+/// processes, which takes milliseconds. It sees those of other users only with CAP_SYS_PTRACE.
 ///
 /// ```
 /// use pidflock::{PidLock, sharers};
@@ -159,10 +161,11 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 /// ```
 ///
 /// # Errors
-/// Those of [`read_pid_from`]; [`Error::Sys`] if a call on /proc fails, but for what it denies.
+/// Those of [`read_pid_from`]. [`Error::Sys`] if a call on /proc fails, unless /proc denies access.
 ///
 /// # Platform-specific behavior
-/// Calls `openat`, `fcntl`, `fstat`, `close`, and in /proc `getdents64` and `pread`. Where there is no /proc, finds none.
+/// Calls `openat`, `fcntl`, `fstat`, `close`, and in /proc `getdents64` and `pread`. Finds none where there is no
+/// /proc.
 pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, Error> {
     let (mut room, mut count) = (buffer.iter_mut(), 0);
     let Some((file, stat)) = open_regular(path.bytes())? else { return Ok(0) };
@@ -175,13 +178,13 @@ pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, E
     Ok(count)
 }
 
-/// Waits until nobody holds the name: the file is free, or gone.
+/// Waits until no process holds the name: the file is unlocked, or gone.
 ///
-/// What is said of sleeping at [`Wait`] holds here, too. A successor that takes the name at once is waited for as well;
-/// to wait for one holder, see [`Holder::wait`].
+/// [`Wait`] says how it sleeps. It also waits for a successor that takes the name at once. To wait for one holder, call
+/// [`Holder::wait`].
 ///
 /// # Errors
-/// [`Error::AlreadyLocked`] when the time is over; those of [`probe`].
+/// [`Error::AlreadyLocked`] when the time is over. Those of [`probe`].
 ///
 /// # Platform-specific behavior
 /// Calls those of [`probe`]. [`Wait::Forever`] sleeps in `flock`, [`Wait::For`] in `ppoll` or `nanosleep`.
@@ -190,11 +193,12 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
     Ok(())
 }
 
-/// The process that a free PID file names, if it lives and is older than the stamp: so it may well have written that, and
-/// has let go of the lock without ending, as a daemon does that closes descriptors which it has not opened.
+/// Finds the process that an unlocked PID file names, if that process is alive and older than the stamp. It may then
+/// have written the stamp and lost the lock without ending, as a daemon does that closes descriptors which it did not
+/// open.
 ///
-/// It is not the holder, since nobody is, and so it is neither signalled nor waited for. Process 1 is never meant: there is
-/// one in each container. None where there is no /proc to say when a process started.
+/// It is not the holder, so no function here signals it or waits for it. The result is never process 1, since each
+/// container has one. It is `None` where no /proc says when a process started.
 ///
 /// ```
 /// use pidflock::{PidLock, survivor};
@@ -203,7 +207,7 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 ///
 /// let lock = PidLock::acquire(path)?;
 /// let pid = lock.pid();
-/// lock.disown(); // closes the descriptor, and leaves the file
+/// lock.disown(); // closes the descriptor and leaves the file
 /// # #[cfg(target_os = "linux")]
 /// assert_eq!(survivor(path)?, Some(pid));
 /// # PidLock::acquire(path)?.release()?;
@@ -211,7 +215,7 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 /// ```
 ///
 /// # Errors
-/// [`Error::AlreadyLocked`] if somebody holds the name; those of [`probe`].
+/// [`Error::AlreadyLocked`] if a process holds the name. Those of [`probe`].
 ///
 /// # Platform-specific behavior
 /// Calls those of [`probe`], and in /proc `openat`, `pread` and `close`. Source: proc_pid_stat(5).
@@ -223,9 +227,9 @@ pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
     Ok(evidence::may_have_stamped(&process, file.as_fd())?.then_some(process.pid()))
 }
 
-/// Sends a signal to the process that holds the name, or to nobody: [`Holder::find`] and [`Holder::signal`] in one.
+/// Sends a signal to the process that holds the name, or to no process: [`Holder::find`] and [`Holder::signal`] in one.
 ///
-/// Returns the process that was signalled.
+/// Returns the process that it signalled.
 ///
 /// ```
 /// use pidflock::{Error, PidLock, Signal, signal};
@@ -239,20 +243,20 @@ pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
 /// ```
 ///
 /// # Errors
-/// Those of the two.
+/// Those of [`Holder::find`] and [`Holder::signal`].
 ///
 /// # Platform-specific behavior
-/// Calls those of the two. Source: pidfd_open(2), pidfd_send_signal(2), kill(2).
+/// Calls those of [`Holder::find`] and [`Holder::signal`]. Source: pidfd_open(2), pidfd_send_signal(2), kill(2).
 pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
     let (holder, evidence) = Holder::look(path.bytes())?;
     holder.signal_on(Ok(evidence), signal)?;
     Ok(holder.pid())
 }
 
-/// One holder of a name, to signal it, and to wait until it has let go: this one, never its successor.
+/// One holder of a name, to signal it and to wait until it releases. Never its successor.
 ///
-/// Keeps the file and the process open, so that neither a new file at the path nor a new process of the same number is
-/// taken for the old one. Closed on drop and by `exec`; a forked child has a copy that is as good.
+/// Keeps the file and the process open, so that a new file at the path, or a new process with the same PID, is never
+/// taken for the old one. Drop and `exec` close both. A forked child has a copy that works as well.
 ///
 /// ```no_run
 /// use core::time::Duration;
@@ -261,7 +265,7 @@ pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
 /// let holder = Holder::find("/run/demo/demo.pid")?;
 /// holder.signal(Signal::TERM)?;
 /// if let Err(Error::AlreadyLocked { .. }) = holder.wait(Wait::For(Duration::from_secs(10))) {
-///     holder.signal(Signal::KILL)?; // the same process, and no successor
+///     holder.signal(Signal::KILL)?; // the same process, never a successor
 /// }
 /// # Ok::<(), Error>(())
 /// ```
@@ -271,20 +275,20 @@ pub struct Holder {
     place: Place,
     file: OwnedFd,
     process: Process,
-    /// Whether the file claims the process. If not, the kernel alone names it, and then the claim says nothing.
+    /// Whether the file claims the process. If not, only the kernel names it, and the claim is ignored.
     is_claimed: bool,
-    /// When the file was stamped.
+    /// When the file was stamped, in nanoseconds of the wall clock.
     stamped: i64,
 }
 
 impl Holder {
-    /// The process that holds the name at `path`: the one that the file names, unless /proc shows that it does not have the
-    /// lock. Then, or if the file names no living process, it is the one that took the lock, if /proc shows that it still
-    /// has it. So a holder is found also after another program has written over the file.
+    /// Finds the process that holds the name at `path`: the one that the file names, unless /proc shows that it does
+    /// not have the lock. Then, or if the file names no living process, it is the one that took the lock, if /proc
+    /// shows that it still has it. So this also finds a holder whose file another program overwrote.
     ///
     /// # Errors
-    /// - [`Error::NotLocked`]: there is no file, or nobody holds it.
-    /// - [`Error::AlreadyLocked`] with no holder: it is held, and neither the file nor /proc names the process.
+    /// - [`Error::NotLocked`]: there is no file, or no process holds it.
+    /// - [`Error::AlreadyLocked`] with no holder: the file is held, and neither the file nor /proc names the process.
     /// - [`Error::InvalidPath`], [`Error::NotAPidFile`], [`Error::Replaced`], [`Error::Sys`]: as for [`probe`].
     ///
     /// # Platform-specific behavior
@@ -297,7 +301,7 @@ impl Holder {
         Holder::of(Asked::about(path, Wait::Never)?.ok_or(Failure::NOT_LOCKED)?)
     }
 
-    /// The holder of a file: the process that the file claims, unless the kernel says that it does not have the lock; else
+    /// The holder of a file: the process that the file claims, unless the kernel says that it lacks the lock. Otherwise
     /// the one that the kernel names.
     fn of(asked: Asked) -> Result<(Holder, Evidence), Failure> {
         let Asked { place, file, refused } = asked;
@@ -317,46 +321,48 @@ impl Holder {
         Ok((Holder { place, file, process, is_claimed: false, stamped }, evidence))
     }
 
-    /// Its process.
+    /// The PID of the holder.
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.process.pid()
     }
 
-    /// Sends it a signal, or nobody. Signal 0 only checks.
+    /// Sends a signal to this process, or to no process. Signal 0 only checks.
     ///
-    /// A recycled PID or a planted file must not cost another process its life. So the kernel must say that this process
-    /// has this very lock; the claim alone never directs a signal. Immediately before the signal:
+    /// A recycled PID or a planted file must not cost another process its life. So the kernel must say that the holder
+    /// has this very lock. Where the kernel says nothing, condition 4 applies. Immediately before the signal, this
+    /// checks:
     ///
-    /// 1. The file is locked, claims this process (if it did when it was found), is the one at the path, has one link, and not everybody can write it.
-    /// 2. The process has the file open with an exclusive lock, by `/proc/PID/fdinfo` of all its threads. If these are
-    ///    denied, /proc/locks must name it as the process that took the lock, and it must be older than the stamp. The same
-    ///    counts for a process that has closed its own descriptor. `PID` is the number that /proc has for the process,
-    ///    which may be mounted for another PID namespace.
-    /// 3. The owner of the file is root, or this process's effective user, or the real or saved user of the process: *a PID
-    ///    file may direct a signal only at a process that its owner could have signalled*. A user without an ID in this user
+    /// 1. The file is locked, is the one at the path, has one link, and is not writable by everybody. It claims the
+    ///    holder, if it did when the holder was found.
+    /// 2. The holder has the file open with an exclusive lock, by `/proc/PID/fdinfo` of all its threads. If /proc
+    ///    denies these, /proc/locks must name the holder as the process that took the lock, and the holder must be
+    ///    older than the stamp. The same applies to a holder that closed its descriptor. `PID` is the number that this
+    ///    /proc has for the holder: it may be mounted for another PID namespace.
+    /// 3. The owner of the file is root, your effective user, or the real or saved user of the holder. So *a PID file
+    ///    directs a signal only at a process that its owner could have signalled*. A user without an ID in this user
     ///    namespace is none of them.
-    /// 4. If the kernel says nothing, since there is no /proc or the file system keeps its locks to itself, the claim is
-    ///    believed only if nobody but root or this process's user can have written it: one of them owns the file, and
-    ///    neither its group nor others may write it.
-    /// 5. The file is still locked, still claims this process, and is still the one at the path.
+    /// 4. If the kernel says nothing (no /proc, or a file system that hides its locks), only root or your user may be
+    ///    able to write the file: one of them owns it, and neither its group nor others may write it.
+    /// 5. The file is still locked, still claims the holder, and is still the one at the path.
     ///
-    /// The signal goes through a pidfd, which stays with the process when its number is given to another. No step waits for
-    /// another file system.
+    /// The signal goes through a pidfd, which never refers to another process, even if the PID is reused. No step waits
+    /// for another file system.
     ///
     /// # Errors
-    /// - [`Error::NotLocked`]: it has let go, or has died.
-    /// - [`Error::AlreadyLocked`] with no holder: the lock is not its own, but that of an unknown process.
+    /// - [`Error::NotLocked`]: the holder has released the lock, or has died.
+    /// - [`Error::AlreadyLocked`] with no holder: this process does not have the lock, and an unknown process has it.
     /// - [`Error::Replaced`]: the path leads to another file.
-    /// - [`Error::NotAPidFile`]: the file has a second hard link, and perhaps in another's directory.
-    /// - [`Error::Untrusted`]: 1, 3 or 4 does not hold.
-    /// - [`Error::Sys`]: most often `NotPermitted` from `kill`: you may not signal the process.
+    /// - [`Error::NotAPidFile`]: the file has a second hard link, perhaps in another user's directory.
+    /// - [`Error::Untrusted`]: condition 1, 3 or 4 does not hold.
+    /// - [`Error::Sys`]: usually `NotPermitted` from `kill`: you may not signal the process.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`; in /proc `openat`,
-    /// `getdents64`, `pread`, `fstat`, `statx`, `clock_gettime` and `close`. Without pidfds (before Linux 5.3, other systems,
-    /// or forbidden by seccomp) it is `kill`, right after the checks. Systems other than Linux have no such /proc: there 4
-    /// decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5), kill(2).
+    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`. In /proc, calls
+    /// `openat`, `getdents64`, `pread`, `fstat`, `statx`, `clock_gettime` and `close`. Without pidfds (before Linux
+    /// 5.3, other systems, or forbidden by seccomp), calls `kill` right after the checks. Systems other than Linux have
+    /// no such /proc: there condition 4 decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5),
+    /// kill(2).
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let file = self.file.as_fd();
         Ok(self.signal_on(sys::fstat(file).and_then(|stat| Evidence::find(&self.process, file, &stat)), signal)?)
@@ -365,10 +371,10 @@ impl Holder {
     fn signal_on(&self, evidence: Result<Evidence, Failure>, signal: Signal) -> Result<(), Failure> {
         let checked = evidence.and_then(|evidence| self.check(evidence));
         if self.process.has_ended() {
-            return Err(Failure::NOT_LOCKED); // /proc says nothing of the dead
+            return Err(Failure::NOT_LOCKED); // /proc shows nothing of a dead process
         }
         let sent = match checked {
-            // If the kernel refuses you any signal to it, that is the reason, and not the file.
+            // If the kernel lets you send it no signal at all, report that instead of the state of the file.
             Err(Failure::UNTRUSTED) => self.process.signal(Signal::CHECK).and(checked),
             _ => checked.and_then(|()| self.process.signal(signal)),
         };
@@ -378,24 +384,24 @@ impl Holder {
         }
     }
 
-    /// Waits until it has let go, by releasing or by dying. A child that it leaves behind, or any other process that shares
-    /// the open file, keeps the lock for as long as it has the descriptor.
+    /// Waits until this holder has released the lock, or has died. A child that it leaves behind, or any other process
+    /// that shares the open file, keeps the lock while it has the descriptor.
     ///
-    /// A successor on the same file is told by another PID, or, if that is the same as in containers, by a later stamp
-    /// after the holder's death.
+    /// A successor on the same file has another PID. In containers it can have the same PID: then a later stamp, after
+    /// the holder's death, shows the successor.
     ///
     /// # Errors
-    /// [`Error::AlreadyLocked`] when the time is over; [`Error::Sys`] if a call fails.
+    /// [`Error::AlreadyLocked`] when the time is over. [`Error::Sys`] if a call fails.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `clock_gettime`, `pidfd_open` or `kill`, and `close`; sleeps in `ppoll` or `nanosleep`, also
-    /// with [`Wait::Forever`].
+    /// Calls `flock`, `pread`, `clock_gettime`, `pidfd_open` or `kill`, and `close`. Sleeps in `ppoll` or `nanosleep`,
+    /// also with [`Wait::Forever`].
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
         Ok(self.wait_for_this_one(wait)?)
     }
 
     fn wait_for_this_one(&self, wait: Wait) -> Result<(), Failure> {
-        // To sleep in flock is to queue behind the successors.
+        // Not `Forever`: sleeping in flock(2) would queue behind the successors.
         let mut backoff = Backoff::new(if wait == Wait::Forever { Wait::For(Duration::MAX) } else { wait })?;
         while !contention::is_free(self.file.as_fd())? {
             if self.has_successor()? {
@@ -411,8 +417,8 @@ impl Holder {
         Ok(())
     }
 
-    /// Whether another process has stamped the same file. Its PID may be the same, as that of a container's first process.
-    /// If the file never claimed this one, whether the kernel says so.
+    /// Whether another process has stamped the same file. It may have the same PID, such as the first process of a
+    /// container. If the file never claimed this holder, whether the kernel names another one.
     fn has_successor(&self) -> Result<bool, Failure> {
         let file = self.file.as_fd();
         if !self.is_claimed {
@@ -427,13 +433,13 @@ impl Holder {
         }
     }
 
-    /// Whether the file may direct a signal at the process now. To look for the evidence took time, so the claim, the lock
-    /// and the path are looked at after it.
+    /// Whether the file may direct a signal at the process now. Finding the evidence took time, so this checks the
+    /// claim, the lock and the path after it.
     fn check(&self, evidence: Evidence) -> Result<(), Failure> {
         self.check_claim()?;
         let stat = self.place.verify(self.file.as_fd())?;
         if stat.links > 1 {
-            return Err(Failure::NOT_A_PID_FILE); // another name of another's file
+            return Err(Failure::NOT_A_PID_FILE); // perhaps a link to another user's file
         }
         if stat.is_writable_by_all() {
             return Err(Failure::UNTRUSTED);
@@ -445,13 +451,13 @@ impl Holder {
             _ if !owner_may_signal => Err(Failure::UNTRUSTED),
             Some(false) => Err(Failure::LOCKED_BY_UNKNOWN),
             None if !self.is_claimed => Err(Failure::LOCKED_BY_UNKNOWN),
-            // There is the claim alone. Then nobody else may have written it.
+            // Only the claim is known. Then only root or we may have been able to write it.
             None if !is_root_or_us || stat.is_writable_by_others() => Err(Failure::UNTRUSTED),
             _ => Ok(()),
         }
     }
 
-    /// Whether the file is locked, and still claims the process if it did.
+    /// Fails unless the file is locked and, if it claimed the process, still does.
     fn check_claim(&self) -> Result<(), Failure> {
         let file = self.file.as_fd();
         if contention::is_free(file)? || self.is_claimed && claim::read(file)? != Some(self.pid()) {
@@ -461,16 +467,16 @@ impl Holder {
     }
 }
 
-/// A file whose lock was asked for, once.
+/// A file whose lock was requested once.
 struct Asked {
     place: Place,
     file: OwnedFd,
-    /// Contention, if somebody holds it.
+    /// The contention, if a process holds it.
     refused: Option<Failure>,
 }
 
 impl Asked {
-    /// The file at the path, if there is one: as soon as nobody holds it, or when the wait is over.
+    /// The file at the path, if there is one: as soon as no process holds it, or when the wait is over.
     fn about(path: &[u8], wait: Wait) -> Result<Option<Asked>, Failure> {
         let mut backoff = Backoff::new(wait)?;
         let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
@@ -495,7 +501,7 @@ impl Asked {
         }
     }
 
-    /// The file, which nobody holds.
+    /// The file, if no process holds it.
     fn free(self) -> Result<OwnedFd, Failure> {
         self.refused.map_or(Ok(self.file), Err)
     }

@@ -1,18 +1,19 @@
-//! What a caller can choose, with the defaults.
+//! What the caller can choose, and the defaults.
 
 use core::time::Duration;
 
 /// How long to wait for a name that another process holds.
 ///
 /// # A wait that can be cancelled
-/// A signal handler does not end a wait, since a signal that comes just before the sleep would be missed. Wait in turns
-/// instead, and look at a flag between them. A turn costs a few system calls, and still wakes at once when the holder dies.
+/// A signal handler does not end a wait, since the wait could miss a signal that comes just before the sleep. Instead, wait
+/// in short turns and check a flag between them. A turn costs a few system calls, and still wakes at once when the
+/// holder dies.
 ///
 /// ```
 /// use core::{sync::atomic::{AtomicBool, Ordering::Relaxed}, time::Duration};
 /// use pidflock::{Error, PidLock, Wait};
 ///
-/// /// Set by the handler of SIGTERM: by yours, or by that of the crate signal-hook.
+/// /// Set by a handler of SIGTERM: yours, or that of the crate signal-hook.
 /// static CANCELLED: AtomicBool = AtomicBool::new(false);
 ///
 /// /// Waits for the name; `None` if the wait was cancelled.
@@ -48,32 +49,32 @@ use core::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
-    /// Not at all.
+    /// Does not wait.
     ///
-    /// What looks like a holder is looked at again, for a few milliseconds, if it may be none: see
+    /// Retries for a few milliseconds if the file may have no holder: see
     /// [`PidLock::acquire`](crate::PidLock::acquire).
     #[default]
     Never,
-    /// Until the name is free. Sleeps in flock(2) itself; a signal handler that runs meanwhile does not end it.
+    /// Waits until the name is free. Sleeps in flock(2) itself. A signal handler that runs during the sleep does not
+    /// end it.
     ///
-    /// Where the file system knows no flock that waits, as virtiofs, it looks again at growing intervals instead.
+    /// On a file system whose flock(2) cannot wait, such as virtiofs, it polls at growing intervals instead.
     ///
-    /// The kernel wakes the sleeper when the file that it queued on is let go. If that file is removed by somebody who
-    /// does not take the lock, while its holder lives on, the sleeper stays with that holder.
+    /// The kernel wakes the sleeper when the file that it queued on is unlocked. If another process removes that file
+    /// without taking the lock, the sleeper stays queued behind the old holder for as long as that holder lives.
     Forever,
-    /// At most for this long, on the monotonic clock, never less, and over by no more than one scheduling delay; but while
-    /// somebody has a *shared* lock, at least for the tenth of a second that [`PidLock::acquire`](crate::PidLock::acquire)
-    /// names.
+    /// Waits at most this long, on the monotonic clock. It never gives up earlier, and at most one scheduling delay
+    /// later. While another process has a *shared* lock, it tries for at least the 100 ms that
+    /// [`PidLock::acquire`](crate::PidLock::acquire) names.
     ///
-    /// Sleeps on the holder's pidfd, and so wakes at once when the holder dies; for a holder that lets go without
-    /// dying it looks again at growing intervals of at most 50 milliseconds. Where the kernel has no pidfd (before
-    /// Linux 5.3, other systems, or forbidden by seccomp) it only does the latter. A time too large for the clock is
-    /// `Forever`, with the intervals.
+    /// Sleeps on the holder's pidfd, and so wakes at once when the holder dies. For a holder that releases without
+    /// dying, it polls at growing intervals of at most 50 ms. Without pidfds (before Linux 5.3, other systems, or
+    /// forbidden by seccomp), it only polls. A time too large for the clock waits like `Forever`, but polls.
     For(Duration),
 }
 
-/// What to do differently from [`PidLock::acquire`](crate::PidLock::acquire). Made by
-/// [`PidLock::options`](crate::PidLock::options), ends in [`Options::acquire`] or [`Options::adopt`].
+/// Options for acquiring or adopting a lock. [`PidLock::options`](crate::PidLock::options) returns the defaults. Finish
+/// with [`Options::acquire`] or [`Options::adopt`].
 ///
 /// ```no_run
 /// use pidflock::{PidLock, Wait};
@@ -85,7 +86,7 @@ pub enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "options do nothing until `acquire`"]
 pub struct Options {
-    /// None for the default, from which the umask takes away.
+    /// None for the default, to which the umask applies.
     pub(crate) mode: Option<u16>,
     pub(crate) create_parents: bool,
     pub(crate) sync: bool,
@@ -97,40 +98,41 @@ impl Options {
     pub(crate) const DEFAULT: Options =
         Options { mode: None, create_parents: true, sync: true, remove_on_release: true, wait: Wait::Never };
 
-    /// The permission bits of the file: exactly these, whatever the umask is, also for a file that was there. Bits beyond
-    /// `0o777` are ignored. Source: fchmod(2).
+    /// Sets the permission bits of the file: exactly these, whatever the umask is, even if the file already exists.
+    /// Bits beyond `0o777` are ignored. Source: fchmod(2).
     ///
-    /// The file of another user keeps its own, and so does every file where the file system has no such modes. Without
-    /// this, a file that is created has `0o644` less the umask, and a file that is there keeps its own. Parent directories
-    /// are made with `0o755` less the umask in any case: if the umask is 077 and others are to read the file, make the
-    /// directory before.
+    /// Another user's file keeps its permissions, and so does every file on a file system without such modes. If you do
+    /// not call this, a new file has `0o644` less the umask, and an existing file keeps its permissions. Parent
+    /// directories always have `0o755` less the umask. If the umask is 077 and others must read the file, create the
+    /// directory first.
     ///
-    /// Anybody who may open the file, even only to read it, can lock it, and so keep the name from you: omit the bits
-    /// that strangers do not need. [`signal`](crate::signal()) does not trust a file that everybody can write.
+    /// Every process that may open the file, even only to read it, can lock it and so keep the name from you. Omit the
+    /// bits that strangers do not need. [`signal`](crate::signal()) does not trust a file that everybody can write.
     pub const fn mode(self, mode: u32) -> Options {
         Options { mode: Some((mode & 0o777) as u16), ..self }
     }
 
-    /// Whether missing parent directories are made, with `0o755` less the umask: by default yes. They stay. Without,
-    /// a missing one is [`Error::Sys`](crate::Error::Sys) with `NotFound` from `openat`. Source: mkdir(2).
+    /// Whether to create missing parent directories, with `0o755` less the umask. Default: yes. The directories stay.
+    /// If not, a missing directory is [`Error::Sys`](crate::Error::Sys) with `NotFound` from `openat`. Source:
+    /// mkdir(2).
     pub const fn create_parents(self, create: bool) -> Options {
         Options { create_parents: create, ..self }
     }
 
-    /// Whether the stamp is flushed with fsync(2): by default yes. Without it a power cut may leave an empty file or
-    /// an older claim behind. No lock is left either way.
+    /// Whether to flush the stamp with fsync(2). Default: yes. If not, a power cut may leave an empty file or an older
+    /// claim. No lock survives either way.
     pub const fn sync(self, sync: bool) -> Options {
         Options { sync, ..self }
     }
 
-    /// Whether a release removes the file (the default) or leaves it behind, empty: for a directory that the daemon
-    /// may not write, and beside programs that lock the file without comparing it with the path, as flock(1) does. Then a
-    /// failed acquire leaves it behind, too, also if it has created it.
+    /// Whether a release removes the file (the default) or empties it and leaves it behind. Leave it in a directory
+    /// that the daemon may not write, or beside programs that lock the file without comparing it with the path, as
+    /// flock(1) does. A failed acquire then leaves the file behind, too, even if it created it.
     pub const fn remove_on_release(self, remove: bool) -> Options {
         Options { remove_on_release: remove, ..self }
     }
 
-    /// How long to wait for a name that another process holds: by default [`Wait::Never`].
+    /// How long to wait for a name that another process holds. Default: [`Wait::Never`].
     pub const fn wait(self, wait: Wait) -> Options {
         Options { wait, ..self }
     }
