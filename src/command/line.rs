@@ -4,13 +4,13 @@ use super::sys::Stream;
 use core::ffi::CStr;
 use pidflock::{Errno, Message, Pid};
 
-/// The longest path, in bytes: of a longer name, no more is shown.
+/// The longest path, in bytes. A longer name is cut off.
 const PATH_MAX: usize = 4095;
 
-/// Room for a name and what is said of it.
+/// Room for a name and a message about it.
 const ROOM: usize = PATH_MAX + 257;
 
-/// A line of at most so many bytes; what does not fit is dropped.
+/// A line of at most `ROOM` bytes. What does not fit is dropped.
 pub(crate) struct Line {
     bytes: [u8; ROOM],
     length: usize,
@@ -31,7 +31,7 @@ impl Line {
         line
     }
 
-    /// A name or another word: not more of it than leaves room for what is said of it.
+    /// A name or another word, cut off so that the message after it has room.
     pub(crate) fn name(&mut self, name: &[u8]) -> &mut Line {
         self.bytes(name.get(..PATH_MAX).unwrap_or(name))
     }
@@ -44,9 +44,11 @@ impl Line {
         self.bytes(text.as_bytes())
     }
 
-    /// What others wrote: control characters become `?`, so that a line stays one, and a terminal as it is.
+    /// Text from other programs. Control characters become `?`, so that they neither end the line nor control the
+    /// terminal.
     ///
-    /// Also those from U+0080 to U+009F, in UTF-8 or as a byte alone. Within other characters of UTF-8 such bytes are none.
+    /// This includes U+0080 to U+009F, in UTF-8 or as a lone byte. Within other UTF-8 characters, such bytes are no
+    /// control characters.
     pub(crate) fn bytes(&mut self, mut bytes: &[u8]) -> &mut Line {
         while let Some((first, after)) = bytes.split_first() {
             let continued = match first {
@@ -95,7 +97,7 @@ impl Line {
         self
     }
 
-    /// A system call of the command's own, and why it failed.
+    /// A system call of the command, and why it failed.
     pub(crate) fn failure(&mut self, call: &str, errno: Errno) -> &mut Line {
         self.text(call).text(": ").message(errno.message())
     }

@@ -1,4 +1,4 @@
-//! What the command says, and the code it exits with.
+//! The messages of the command, and its exit codes.
 
 use super::{
     line::{self, Line},
@@ -24,32 +24,32 @@ pub(crate) const HELP: &str = "\
 One process owns a name: flock(2) on a PID file.
 pidflock run [-w | -t SECONDS] [-o | -x] [-E CODE] [-m MODE]
              PIDFILE COMMAND [ARG...]
-    lock PIDFILE, become COMMAND, and hold the name for as long as it lives
+    lock PIDFILE, become COMMAND, and hold the name while COMMAND lives
 pidflock status PIDFILE
     print the PID of the holder
 pidflock signal [-s SIGNAL] PIDFILE
-    send a signal (TERM) to the holder, and never to anybody else
+    send a signal (TERM) to the holder, and to no other process
 pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
-    send a signal (TERM), then wait until the holder has let go
+    send a signal (TERM), then wait until the holder releases the lock
 pidflock wait [-t SECONDS] PIDFILE
-    wait until nobody holds PIDFILE
--w          wait, for as long as it takes; without -w and -t run does not wait
--t SECONDS  wait that long at most, .5 for half a second; stop: 10
+    wait until no process holds PIDFILE
+-w          wait without limit; without -w and -t, run does not wait
+-t SECONDS  wait at most this long, .5 for half a second; stop: 10
 -o          COMMAND does not inherit the lock: the name is free once it ends
--x          no guard: COMMAND must keep the descriptor that it inherits open
--E CODE     exit with CODE, and not 75, if the name is held
--m MODE     permissions of a new PIDFILE, octal; 644
+-x          no guard: COMMAND must keep the inherited descriptor open
+-E CODE     exit with CODE instead of 75 if the name is held
+-m MODE     permissions of PIDFILE, octal; without -m, 644 for a new one
 -s SIGNAL   HUP, SIGHUP or 1; 0 only checks; -k  after the wait, KILL and wait
 -h, --help; -V, --version
-exit: 0 done; 64 wrong usage; 71 system error, nobody to signal, or untrusted
-file; 75 held by another; 126, 127 COMMAND cannot be run, else its own.
-status: 0 held, 1 a file that nobody holds, 3 no file, 4 unknown.
+exit: 0 done; 64 wrong usage; 71 system error, no process to signal, or
+untrusted file; 75 held by another; 126, 127 COMMAND cannot run, else its code.
+status: 0 held, 1 file not held, 3 no file, 4 unknown.
 ";
 
-/// What a subcommand ends with: an exit code, in `Err` if it ends early, what there is to say having been said.
+/// The result of a subcommand. `Err` is an exit code after an early end, with its message already printed.
 pub(crate) type Ended<T> = Result<T, u8>;
 
-/// Says that the command was called wrongly: what is wrong, and the word that is, if there is one.
+/// Reports wrong usage: what is wrong, and the wrong word, if there is one.
 pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
     let mut line = Line::new();
     line.text(reason);
@@ -60,7 +60,7 @@ pub(crate) fn misused(reason: &str, word: &[u8]) -> u8 {
     exit::USAGE
 }
 
-/// Says that an operation on this file failed.
+/// Reports that an operation on this file failed.
 pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
     let code = match error {
         Error::AlreadyLocked { .. } => exit::HELD,
@@ -68,7 +68,7 @@ pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
         _ => exit::SYSTEM,
     };
     let mut line = Line::about(file);
-    // An acquire believes the claim. A probe asks the kernel, too.
+    // An acquire believes the claim. A probe also asks the kernel.
     let state = if code == exit::HELD { pidflock::probe(file).ok() } else { None };
     match state {
         Some(State::Held { holder }) => name_holder(line.text("already "), file, holder),
@@ -78,10 +78,10 @@ pub(crate) fn failed(file: &CStr, error: Error) -> u8 {
     code
 }
 
-/// Of the processes that share a lock, so many are named.
+/// How many processes that share a lock are named.
 const SHARERS_MAX: usize = 8;
 
-/// Says who holds it: the holder, or the processes that share the lock of one that has died.
+/// Names the holder, or the processes that share the lock of a dead holder.
 pub(crate) fn name_holder<'l>(line: &'l mut Line, file: &CStr, holder: Option<Pid>) -> &'l mut Line {
     line.text("locked by ");
     name_processes(line, file, holder)
@@ -112,13 +112,13 @@ fn name_processes<'l>(line: &'l mut Line, file: &CStr, holder: Option<Pid>) -> &
     line.text(if count == 1 { ", which shares the lock" } else { ", which share the lock" })
 }
 
-/// Says, of a file that nobody holds, that the process which it names lives all the same, if it does.
+/// Reports that the process named by an unlocked file is alive, if it is.
 pub(crate) fn name_survivor<'l>(line: &'l mut Line, file: &CStr) -> Option<&'l mut Line> {
     let pid = pidflock::survivor(file).ok().flatten()?;
     Some(line.text("not locked; ").process(pid).text(", which it names, is alive"))
 }
 
-/// Says that a system call of the command's own failed.
+/// Reports that a system call of the command failed.
 pub(crate) fn call_failed(file: &CStr, call: &str, errno: Errno) {
     Line::about(file).failure(call, errno).complain();
 }
@@ -134,7 +134,7 @@ pub(crate) fn print(text: &str) -> u8 {
     }
 }
 
-/// Says on a terminal whom we are about to wait for.
+/// On a terminal, reports which process we are about to wait for.
 pub(crate) fn announce(pidfile: &CStr) -> Result<(), Error> {
     if Stream::ERR.is_terminal() {
         if let State::Held { holder } = pidflock::probe(pidfile)? {

@@ -9,16 +9,16 @@ use super::{
 use core::{ffi::CStr, time::Duration};
 use pidflock::{AsRawFd, Errno, Error, Options, PidLock, Wait};
 
-/// How long a holder that the file does not name may take to let go, if it is only the guard of a COMMAND that has just
-/// ended. It takes microseconds, unless the machine has no time for it.
+/// How long to wait for a holder that the file does not name, in case it is the guard of a COMMAND that just ended. A
+/// guard takes microseconds, unless the machine is overloaded.
 const GUARD_WAIT: Wait = Wait::For(Duration::from_secs(1));
 
-/// What says to COMMAND which descriptor is locked, and for which process that is meant.
+/// The variables that give COMMAND the number of the locked descriptor, and the process that it is meant for.
 const FD: &[u8] = b"PIDFLOCK_FD=";
 const PID: &[u8] = b"PIDFLOCK_PID=";
 
-/// Becomes COMMAND, which keeps the PID, and inherits the locked descriptor unless that is not wanted, and no other.
-/// Returns only to say why not.
+/// Becomes COMMAND, which keeps the PID. COMMAND inherits the locked descriptor unless `-o` is given, and no other
+/// descriptor. Returns only if exec fails.
 pub(crate) fn run(mut words: Words) -> Ended<u8> {
     let chosen = words.options(b"wt:oxE:m:")?;
     let pidfile = words.pidfile()?;
@@ -29,7 +29,7 @@ pub(crate) fn run(mut words: Words) -> Ended<u8> {
     }
     let wait = chosen.wait.unwrap_or(Wait::Never);
 
-    // A stamp beyond the file-size limit is to fail, not to kill us. COMMAND gets back what it would have had.
+    // A stamp beyond the file-size limit must fail, not kill us. COMMAND gets its own disposition back.
     let on_file_size = Disposition::IGNORE_FILE_SIZE.exchange();
     let fail = |error| match (error, failed(pidfile, error)) {
         (Error::AlreadyLocked { .. }, code) => chosen.held.unwrap_or(code),
@@ -50,7 +50,7 @@ pub(crate) fn run(mut words: Words) -> Ended<u8> {
     let fd = Variable::new(FD, lock.as_raw_fd().unsigned_abs());
     let pid = Variable::new(PID, lock.pid().as_u32());
     let errno;
-    // Writes no more than was written before, within the limit.
+    // Safe without `IGNORE_FILE_SIZE`: it writes no more than before, within the limit.
     let _the_first_error_counts = if chosen.holders == Holders::Guard {
         errno = arguments.exec(&[FD, PID], &[]);
         lock.release()
@@ -63,7 +63,7 @@ pub(crate) fn run(mut words: Words) -> Ended<u8> {
     Err(if errno == Errno::NotFound { exit::NO_COMMAND } else { exit::CANNOT_EXECUTE })
 }
 
-/// Takes the name. A holder that the file does not name is given the time that a guard may need.
+/// Acquires the name. Waits `GUARD_WAIT` for a holder that the file does not name.
 fn acquire(options: Options, wait: Wait, pidfile: &CStr) -> Result<PidLock, Error> {
     match options.wait(wait).acquire(pidfile) {
         Err(Error::AlreadyLocked { holder: None }) if wait == Wait::Never => options.wait(GUARD_WAIT).acquire(pidfile),
@@ -71,7 +71,7 @@ fn acquire(options: Options, wait: Wait, pidfile: &CStr) -> Result<PidLock, Erro
     }
 }
 
-/// A variable of the environment: a name and a number. Behind it all is NUL.
+/// An environment variable: a name and a number. The rest of the buffer is NUL.
 struct Variable {
     bytes: [u8; 32],
     length: usize,

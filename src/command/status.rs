@@ -1,4 +1,4 @@
-//! `pidflock status`: who holds it, with the exit codes of an LSB init script.
+//! `pidflock status`: who holds the name, with the exit codes of an LSB init script.
 
 use super::{
     line::Line,
@@ -8,7 +8,7 @@ use super::{
 };
 use pidflock::State;
 
-/// Prints the holder's PID to standard output, and all other answers to standard error.
+/// Prints the holder's PID to standard output, and every other answer to standard error.
 pub(crate) fn status(mut words: Words) -> Ended<u8> {
     words.options(b"")?;
     let pidfile = words.only_pidfile()?;

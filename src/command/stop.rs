@@ -1,4 +1,4 @@
-//! `pidflock signal`, `stop` and `wait`: what is done to a holder from outside.
+//! `pidflock signal`, `stop` and `wait`: act on a holder from outside.
 
 use super::{
     line::Line,
@@ -19,8 +19,8 @@ pub(crate) fn signal(mut words: Words) -> Ended<u8> {
     Ok(exit::OK)
 }
 
-/// Signals the holder and waits for the lock. A successor that takes the name meanwhile is not signalled, and not waited
-/// for. A name that nobody holds is stopped already.
+/// Signals the holder and waits until it releases the lock. Neither signals nor waits for a successor that takes the
+/// name meanwhile. Succeeds if no process holds the name.
 pub(crate) fn stop(mut words: Words) -> Ended<u8> {
     let chosen = words.options(b"ks:t:")?;
     let wait = chosen.wait.unwrap_or(STOP_WAIT);
@@ -38,7 +38,7 @@ pub(crate) fn stop(mut words: Words) -> Ended<u8> {
     Ok(exit::OK)
 }
 
-/// Nobody holds the name. If the process lives that the file names, to succeed without a word would mislead.
+/// No process holds the name. If the process that the file names is alive, silent success would mislead.
 fn stopped_already(pidfile: &CStr) -> Ended<u8> {
     let mut line = Line::about(pidfile);
     let Some(line) = name_survivor(&mut line, pidfile) else { return Ok(exit::OK) };
@@ -49,17 +49,17 @@ fn stopped_already(pidfile: &CStr) -> Ended<u8> {
 fn signal_and_wait(holder: &Holder, signal: Signal, wait: Wait) -> Result<(), Error> {
     let signalled = holder.signal(signal);
     if signal != Signal::CHECK {
-        // A stopped process handles nothing until it goes on. The signal that counts has been sent.
+        // A stopped process handles nothing until it continues. The first signal decides the result.
         let _not_stopped_as_a_rule = holder.signal(Signal::CONT);
     }
     match signalled {
-        // It has died meanwhile, perhaps; its children may still have the lock.
+        // It may have died meanwhile. Its children may still have the lock.
         Ok(()) | Err(Error::NotLocked) => holder.wait(wait),
         Err(error) => Err(error),
     }
 }
 
-/// Waits until nobody holds it.
+/// Waits until no process holds the name.
 pub(crate) fn wait(mut words: Words) -> Ended<u8> {
     let chosen = words.options(b"t:")?;
     let pidfile = words.only_pidfile()?;

@@ -1,4 +1,4 @@
-//! The command's own system calls: its arguments, its streams, signals, exec, and what makes a process a guard.
+//! The command's system calls: arguments, streams, signals, exec, and what makes a process a guard.
 
 #[cfg(proc)]
 use core::ffi::{c_long, c_void};
@@ -10,7 +10,7 @@ use core::{
 use pidflock::{AsRawFd, FromRawFd, OwnedFd};
 use pidflock::{Errno, RawFd};
 
-/// The arguments of a program as C hands them to `main`.
+/// The arguments of a program as C passes them to `main`.
 #[derive(Clone, Copy)]
 pub(crate) struct Arguments(*const *const c_char);
 
@@ -23,9 +23,9 @@ impl Arguments {
         Arguments(argv)
     }
 
-    /// Becomes the program that the first of them names, looked up in `PATH`: execvp(3). Returns only to say why not.
+    /// Becomes the program that the first argument names, looked up in `PATH`: execvp(3). Returns only on failure.
     ///
-    /// `set` goes into its environment, and what had these names does not.
+    /// Adds `set` to the environment, without the old variables called `names`.
     pub(crate) fn exec(self, names: &[&[u8]], set: &[&CStr]) -> Errno {
         let Some(program) = { self }.next() else { return Errno::InvalidInput };
         if let Err(errno) = set_environment(names, set) {
@@ -37,7 +37,7 @@ impl Arguments {
     }
 }
 
-/// Not setenv(3), which allocates from the heap: the variables are listed in pages of their own.
+/// Replaces setenv(3), which allocates from the heap: this lists the variables in separate pages.
 fn set_environment(names: &[&[u8]], set: &[&CStr]) -> Result<(), Errno> {
     unsafe extern "C" {
         static mut environ: *const *const c_char;
@@ -47,7 +47,7 @@ fn set_environment(names: &[&[u8]], set: &[&CStr]) -> Result<(), Errno> {
     let kept = old.filter(|variable| !names.iter().any(|name| variable.to_bytes().starts_with(name)));
     let room = old.count() + set.len() + 1;
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
-    // SAFETY: it asks for new memory, wherever there is room.
+    // SAFETY: the call asks for new memory at any address.
     let start = unsafe { libc::mmap(core::ptr::null_mut(), room * size_of::<*const c_char>(), access, kind, -1, 0) };
     if start == libc::MAP_FAILED {
         return Err(Errno::last_os_error());
@@ -67,7 +67,7 @@ impl Iterator for Arguments {
     type Item = &'static CStr;
 
     fn next(&mut self) -> Option<&'static CStr> {
-        // SAFETY: it points to an element or to the null that ends them: below, it moves past an element only.
+        // SAFETY: the pointer is to an element or to the final null: below, it moves only past an element.
         let argument = unsafe { *self.0 };
         if argument.is_null() {
             return None;
@@ -86,7 +86,7 @@ impl Stream {
     pub(crate) const OUT: Stream = Stream(libc::STDOUT_FILENO);
     pub(crate) const ERR: Stream = Stream(libc::STDERR_FILENO);
 
-    /// write(2): how many of the bytes went out. Made again if a signal interrupted it.
+    /// write(2): how many bytes were written. Repeated if a signal interrupts it.
     pub(crate) fn write(self, bytes: &[u8]) -> Result<usize, Errno> {
         loop {
             // SAFETY: start and length are those of `bytes`.
@@ -108,7 +108,7 @@ impl Stream {
     }
 }
 
-/// What this process does on a signal.
+/// What a signal does to this process.
 #[derive(Clone, Copy)]
 pub(crate) struct Disposition {
     signal: c_int,
@@ -119,11 +119,11 @@ impl Disposition {
     /// A write beyond `RLIMIT_FSIZE` fails with `EFBIG`, and that is all.
     pub(crate) const IGNORE_FILE_SIZE: Disposition = Disposition { signal: libc::SIGXFSZ, handler: libc::SIG_IGN };
 
-    /// A child that has ended can be waited for. To ignore `SIGCHLD`, as some parents leave it, means that it cannot.
+    /// We can wait for a child that has ended. We cannot if `SIGCHLD` is ignored, as some parents leave it.
     pub(crate) const KEEP_CHILDREN: Disposition = Disposition { signal: libc::SIGCHLD, handler: libc::SIG_DFL };
 
-    /// Sets this, and returns what was set before: signal(2). That fails, with `SIG_ERR`, only for a number that is no
-    /// signal or cannot be caught, and these are neither.
+    /// Sets this, and returns what was set before: signal(2). It fails, with `SIG_ERR`, only for a number that is no
+    /// signal or cannot be caught. These are neither.
     pub(crate) fn exchange(self) -> Disposition {
         // SAFETY: the handler is SIG_IGN, SIG_DFL or one that this process had.
         let handler = unsafe { libc::signal(self.signal, self.handler) };
@@ -131,28 +131,29 @@ impl Disposition {
     }
 }
 
-/// Blocks all signals that can be blocked: from now on they change nothing.
+/// Blocks all signals that can be blocked.
 pub(crate) fn block_signals() {
     let mut all = MaybeUninit::uninit();
-    // SAFETY: the pointer is to a set of ours.
+    // SAFETY: the pointer is to our own set.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: the call above has filled the set, and the old one is not asked for.
+    // SAFETY: the call above has filled the set, and the null pointer asks for no old set.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), core::ptr::null_mut()) };
 }
 
-/// Room for all calls of a child, several times over, in bytes.
+/// Several times the stack that a child needs, in bytes.
 const STACK: usize = 16 * 1024;
 
-/// Runs `work` in a child, and waits for it: what the child has exited with; none if a signal has ended it.
+/// Runs `work` in a child, and waits for it. Returns the child's exit code, or none if a signal ended it.
 pub(crate) fn in_child(work: &mut dyn FnMut() -> u8) -> Result<Option<u8>, Errno> {
-    // As posix_spawn(3) does: the child shares our memory, and we stand still until it ends. To copy the memory takes longer.
+    // As posix_spawn(3) does: the child shares our memory, and we are suspended until it ends. Copying the memory takes
+    // longer.
     #[cfg(clone)]
     let flags = libc::CLONE_VM | libc::CLONE_VFORK;
     #[cfg(not(clone))]
     let flags = 0;
-    let child = start_child::<{ 2 * STACK }>(flags, work)?; // in which it may start another
+    let child = start_child::<{ 2 * STACK }>(flags, work)?; // room to start another child in it
     let mut status = 0;
-    // SAFETY: the pointer is to an int of ours.
+    // SAFETY: the pointer is to our own int.
     while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
         let errno = Errno::last_os_error();
         if errno.as_raw() != libc::EINTR {
@@ -162,12 +163,13 @@ pub(crate) fn in_child(work: &mut dyn FnMut() -> u8) -> Result<Option<u8>, Errno
     Ok(if libc::WIFEXITED(status) { u8::try_from(libc::WEXITSTATUS(status)).ok() } else { None })
 }
 
-/// Runs `work` in a child that has a copy of our memory, and does not wait for it.
+/// Runs `work` in a child that has a copy of our memory. Does not wait for it.
 pub(crate) fn beside(work: &mut dyn FnMut() -> u8) -> Result<(), Errno> {
     start_child::<STACK>(0, work).map(drop)
 }
 
-/// clone(2), which takes less time and room than fork(3). There are no threads, and nothing is to be done at a fork.
+/// clone(2), which takes less time and memory than fork(3). Raw clone(2) is sound here: there are no threads, and no
+/// fork handlers to run.
 #[cfg(clone)]
 fn start_child<const SIZE: usize>(flags: c_int, mut work: &mut dyn FnMut() -> u8) -> Result<c_int, Errno> {
     #[repr(align(16))]
@@ -176,21 +178,21 @@ fn start_child<const SIZE: usize>(flags: c_int, mut work: &mut dyn FnMut() -> u8
     }
 
     extern "C" fn call(work: *mut c_void) -> c_int {
-        // SAFETY: it points to what `start_child` has borrowed, which is ours alone: a copy, or our parent stands still.
+        // SAFETY: the pointer is to what `start_child` borrowed. It is ours alone: a copy, or our parent is suspended.
         let work = unsafe { &mut *work.cast::<&mut dyn FnMut() -> u8>() };
         work().into()
     }
     let mut stack = MaybeUninit::<Stack<SIZE>>::uninit();
     let top = stack.as_mut_ptr().wrapping_add(1).cast();
-    // SAFETY: `top` is the end of a stack that nobody else uses, and it outlives the child that shares our memory, if one
-    // does. Nothing is left half done there: the child does not unwind.
+    // SAFETY: `top` is the end of a stack that no other code uses. It outlives a child that shares our memory. The
+    // child does not unwind, so it leaves nothing half done there.
     let child = unsafe { libc::clone(call, top, flags | libc::SIGCHLD, (&raw mut work).cast()) };
     if child == -1 { Err(Errno::last_os_error()) } else { Ok(child) }
 }
 
 #[cfg(not(clone))]
 fn start_child<const SIZE: usize>(_: c_int, work: &mut dyn FnMut() -> u8) -> Result<c_int, Errno> {
-    // SAFETY: this process has one thread, so that the child finds nothing half done.
+    // SAFETY: this process has one thread, so the child finds nothing half done.
     match unsafe { libc::fork() } {
         -1 => Err(Errno::last_os_error()),
         0 => {
@@ -208,13 +210,13 @@ pub(crate) fn leave_session() {
     unsafe { libc::setsid() };
 }
 
-/// chdir(2) to `/`, so that no other file system is kept from being unmounted. Everybody can, but for odd roots.
+/// chdir(2) to `/`, so that other file systems can be unmounted. Every process can do that, except under unusual roots.
 pub(crate) fn leave_directory() {
     // SAFETY: the path ends in a NUL.
     unsafe { libc::chdir(c"/".as_ptr()) };
 }
 
-/// The name that /proc, ps(1) and pgrep(1) show of this process: PR_SET_NAME(2const). At most 15 bytes.
+/// Sets the name that /proc, ps(1) and pgrep(1) show: PR_SET_NAME(2const). At most 15 bytes.
 pub(crate) fn set_name(name: &CStr) {
     #[cfg(proc)]
     // SAFETY: the kernel reads up to the NUL.
@@ -225,34 +227,36 @@ pub(crate) fn set_name(name: &CStr) {
     let _ = name;
 }
 
-/// Closes what this program was started with, and keeps what it has opened itself, of which the highest is `highest`.
+/// Closes the descriptors that this program inherited. Keeps those that it opened itself, of which the highest is
+/// `highest`.
 ///
-/// The two can be told apart: what has come through exec is not close-on-exec, and all that is opened here is.
+/// Close-on-exec distinguishes them: an inherited descriptor does not have it, and every one opened here does.
 pub(crate) fn close_inherited(highest: RawFd) {
     for fd in 0..=close_above(highest) {
         // SAFETY: it takes two ints.
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
         if flags & libc::FD_CLOEXEC == 0 {
-            // SAFETY: nobody owns it, since nothing in this program has opened it.
+            // SAFETY: no value owns it, since this program did not open it.
             unsafe { libc::close(fd) };
         }
     }
 }
 
-/// Closes all above this one, if the kernel can do that in one call: Linux 5.9. Returns the highest that may be open.
+/// Closes all descriptors above this one, if the kernel can do that in one call: Linux 5.9. Returns the highest one
+/// that may be open.
 fn close_above(highest: RawFd) -> RawFd {
     #[cfg(pidfd)]
     {
         let (first, last) = (c_long::from(highest) + 1, c_long::from(c_int::MAX));
-        // SAFETY: it takes numbers, and nothing in this program has opened a descriptor above `highest`.
+        // SAFETY: it takes numbers, and this program opened no descriptor above `highest`.
         if unsafe { libc::syscall(libc::SYS_close_range, first, last, c_long::from(0)) } == 0 {
             return highest;
         }
     }
     let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: the pointer is to a struct of ours.
+    // SAFETY: the pointer is to our own struct.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) };
-    // SAFETY: it is integers, for which zeros are good, and the kernel has written over them.
+    // SAFETY: the struct is integers, for which zeros are valid, and the kernel has filled them in.
     let limit = unsafe { limit.assume_init() };
     limit.rlim_cur.try_into().unwrap_or(highest).max(highest)
 }
@@ -267,13 +271,14 @@ pub(crate) fn open_null() {
     }
 }
 
-/// A process whose end somebody waits for.
+/// A process whose end another process waits for.
 pub(crate) struct Watched {
     pid: c_int,
-    /// Stays with the process when its number is given to another. None where the kernel has no pidfds: Linux 5.3.
+    /// Never refers to another process, even if the PID is reused. None if the kernel has no pidfds: before Linux 5.3.
     #[cfg(pidfd)]
     pidfd: Option<OwnedFd>,
-    /// Its directory in /proc, which stays with it, too. None where it is not needed, or not there.
+    /// Its directory in /proc, which never refers to another process either. None if it is not needed or does not
+    /// exist.
     #[cfg(proc)]
     directory: Option<OwnedFd>,
 }
@@ -301,7 +306,7 @@ impl Watched {
         }
     }
 
-    /// The highest descriptor that this has opened; -1 if there is none.
+    /// The highest descriptor that this opened. -1 if there is none.
     pub(crate) fn highest(&self) -> RawFd {
         let highest = -1;
         #[cfg(proc)]
@@ -316,20 +321,20 @@ impl Watched {
         while !self.sleep_and_look() {}
     }
 
-    /// Whether it has ended. By number alone, one that nobody has waited for yet has not.
+    /// Whether it has ended. By number alone, a zombie has not.
     fn sleep_and_look(&self) -> bool {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
             let mut entry = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one entry, no limit of time, and no signal mask.
+            // SAFETY: one entry, no time limit, and no signal mask.
             if unsafe { libc::ppoll(&raw mut entry, 1, core::ptr::null(), core::ptr::null()) } == 1 {
                 return true;
             }
         }
-        // SAFETY: a timespec is integers, for which zeros are good.
+        // SAFETY: a timespec is integers, for which zeros are valid.
         let mut pause: libc::timespec = unsafe { MaybeUninit::zeroed().assume_init() };
         pause.tv_nsec = 100_000_000;
-        // SAFETY: `pause` is valid, and the remaining time is not asked for.
+        // SAFETY: `pause` is valid, and the null pointer asks for no remaining time.
         unsafe { libc::nanosleep(&raw const pause, core::ptr::null_mut()) };
         #[cfg(proc)]
         if let Some(directory) = &self.directory {
@@ -339,19 +344,19 @@ impl Watched {
                 (found == -1).then(Errno::last_os_error)
             };
             return match error(c"stat") {
-                // One that nobody has waited for yet has no program any more.
+                // A zombie has no program any more.
                 None => error(c"exe") == Some(Errno::NotFound),
-                // One that is hidden from us gives another error.
+                // A hidden process gives another error.
                 Some(errno) => errno == Errno::NoProcess,
             };
         }
-        // SAFETY: it takes two ints, and signal 0 only asks.
+        // SAFETY: it takes two ints, and signal 0 only checks.
         let found = unsafe { libc::kill(self.pid, 0) };
         found == -1 && Errno::last_os_error() == Errno::NoProcess
     }
 }
 
-/// The directory of this process in /proc, under whatever number it has there.
+/// The directory of this process in /proc, under any number that it has there.
 #[cfg(proc)]
 fn open_own_directory() -> Option<OwnedFd> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
@@ -359,10 +364,10 @@ fn open_own_directory() -> Option<OwnedFd> {
     owned(unsafe { libc::openat(libc::AT_FDCWD, c"/proc/self".as_ptr(), flags) }.into())
 }
 
-/// The descriptor that a call has just opened, if it has.
+/// The descriptor that a call returned, if it returned one.
 #[cfg(proc)]
 fn owned(returned: c_long) -> Option<OwnedFd> {
     let fd = c_int::try_from(returned).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: it is open, and ours, since each caller passes on what the kernel has opened for it.
+    // SAFETY: it is open and ours, since each caller passes a descriptor that the kernel just opened for it.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }

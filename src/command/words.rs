@@ -1,7 +1,7 @@
 //! The words of a command line: options, their values, operands.
 //!
-//! By the syntax guidelines of POSIX (chapter 12): one letter an option, letters may stand together, a value may follow
-//! at once or as the next word, `--` ends the options.
+//! Follows the syntax guidelines of POSIX (chapter 12). An option is one letter, and letters may be combined. A value
+//! follows at once or as the next word. `--` ends the options.
 
 use super::{
     report::{Ended, HELP, misused, print},
@@ -10,14 +10,14 @@ use super::{
 use core::{ffi::CStr, time::Duration};
 use pidflock::{Signal, Wait};
 
-/// What is left of the command line.
+/// The rest of the command line.
 pub(crate) struct Words {
     rest: Arguments,
-    /// What is left of a word of options.
+    /// The rest of a word of options.
     letters: &'static [u8],
 }
 
-/// What the options choose. Each subcommand reads those that it takes.
+/// The values of the options. Each subcommand reads those that it takes.
 pub(crate) struct Chosen {
     /// `-E CODE`
     pub(crate) held: Option<u8>,
@@ -33,7 +33,7 @@ pub(crate) struct Chosen {
     pub(crate) wait: Option<Wait>,
 }
 
-/// Which processes `run` leaves the lock to.
+/// The processes that hold the lock under `run`.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Holders {
     CommandAndGuard,
@@ -46,7 +46,7 @@ pub(crate) enum Holders {
 /// One option of the command line.
 struct Given {
     letter: u8,
-    /// Empty for an option that takes none.
+    /// Empty for an option without one.
     value: &'static [u8],
 }
 
@@ -55,8 +55,8 @@ impl Words {
         Words { rest, letters: b"" }
     }
 
-    /// Reads all options. `notation` lists those that the subcommand takes, as for getopt(3): a letter, and a colon after
-    /// it if the option takes a value.
+    /// Reads all options. `notation` lists those of the subcommand, as for getopt(3): a letter, and a colon if the
+    /// option takes a value.
     pub(crate) fn options(&mut self, notation: &[u8]) -> Ended<Chosen> {
         let holders = Holders::CommandAndGuard;
         let mut chosen = Chosen { held: None, holders, kill: false, mode: None, signal: Signal::TERM, wait: None };
@@ -123,7 +123,7 @@ impl Words {
         self.rest.next().ok_or_else(|| misused("missing PIDFILE", b""))
     }
 
-    /// The same, and there is nothing after it.
+    /// The PID file, as the last operand.
     pub(crate) fn only_pidfile(mut self) -> Ended<&'static CStr> {
         let pidfile = self.pidfile()?;
         match self.rest.next() {
@@ -132,7 +132,7 @@ impl Words {
         }
     }
 
-    /// All that is left: a command and its arguments, at least the command.
+    /// The rest: a command and its arguments. At least the command is there.
     pub(crate) fn command(self) -> Ended<(&'static CStr, Arguments)> {
         let command = { self.rest }.next().ok_or_else(|| misused("missing COMMAND", b""))?;
         Ok((command, self.rest))
@@ -174,7 +174,7 @@ fn signal(text: &'static [u8]) -> Ended<Signal> {
     Signal::parse(text).ok_or_else(|| misused("invalid signal", text))
 }
 
-/// A number in digits of this base, and nothing else.
+/// A number in digits of this base and nothing else.
 fn number(text: &[u8], base: u32) -> Option<u64> {
     if text.is_empty() {
         return None;
