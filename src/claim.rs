@@ -1,4 +1,4 @@
-//! The claim: what is written in a PID file. Read, and stamped.
+//! The claim: the PID in a PID file. Reads and stamps it.
 
 use crate::{
     error::Call,
@@ -13,18 +13,19 @@ const STAMP_ROOM: u8 = 32;
 
 const _: () = assert!(DIGITS_MAX < STAMP_ROOM as usize, "a PID and its newline have room");
 
-/// The claim in an open file. Read by descriptor: the name may lead to another file by now.
+/// Reads the claim in an open file. By descriptor: the name may lead to another file by now.
 pub(crate) fn read(file: BorrowedFd<'_>) -> Result<Option<Pid>, Failure> {
-    // One byte more than the longest line shows that a line is longer.
+    // One extra byte shows that a line is too long.
     let mut buffer = [0; LINE_MAX + 1];
     Ok(Pid::parse(sys::read_head(file, &mut buffer)?))
 }
 
-/// Writes a PID over the content of the file, `size` bytes long. One write, so that no reader ever sees a part of either:
-/// the PID, a newline, and more newlines up to the old length. Returns the length without these, in bytes, for [`trim`].
+/// Writes a PID over the content of the file, `size` bytes long. One write, so no reader ever sees a part of either:
+/// the PID, a newline, and more newlines up to the old length. Returns the length without these, in bytes, for
+/// [`trim`].
 ///
-/// Tempting and wrong: to truncate first, which shows readers an empty file where there was a PID; to write without the
-/// padding, which shows them the new digits and then the old ones.
+/// Two simpler ways are wrong. Truncating first shows readers an empty file in place of a PID. Writing without the
+/// padding shows them the new digits followed by the old ones.
 pub(crate) fn stamp(file: BorrowedFd<'_>, pid: Pid, size: u64) -> Result<u8, Failure> {
     let mut text = [b'\n'; STAMP_ROOM as usize];
     let length = pid::write_decimal(pid.as_u32(), &mut text) + 1;
@@ -39,25 +40,25 @@ pub(crate) fn stamp(file: BorrowedFd<'_>, pid: Pid, size: u64) -> Result<u8, Fai
     Ok(length)
 }
 
-/// Cuts the padding off a stamp over a content of `size` bytes. A longer content was cut off before.
+/// Cuts off the padding of a stamp that replaced `size` bytes. Longer content was already cut off before the stamp.
 pub(crate) fn trim(file: BorrowedFd<'_>, length: u8, size: u64) -> Result<(), Failure> {
     let is_padded = size > length.into() && size <= STAMP_ROOM.into();
     if is_padded { sys::truncate(file, length) } else { Ok(()) }
 }
 
-/// Leaves no claim.
+/// Empties the file, so that it has no claim.
 pub(crate) fn erase(file: BorrowedFd<'_>) -> Result<(), Failure> {
     sys::truncate(file, 0)
 }
 
-/// Writes all of it at the head of the file, or leaves the file empty if it can write only a part.
+/// Writes all of the text at the head of the file. If it can write only a part, leaves the file empty.
 fn write_whole(file: BorrowedFd<'_>, text: &[u8]) -> Result<(), Failure> {
     let mut done = 0_u8;
     let failure = loop {
         let Some(rest) = text.get(done.into()..).filter(|rest| !rest.is_empty()) else { return Ok(()) };
         match sys::write_at(file, rest, done) {
             Ok(0) => break Failure::of(Call::Pwrite, libc::ENOSPC),
-            Ok(written) => done += written, // if it was short, the next one says why
+            Ok(written) => done += written, // after a short write, the next one says why
             Err(failure) => break failure,
         }
     };

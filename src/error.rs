@@ -1,48 +1,57 @@
-//! What can go wrong, and its text. Pure: numbers in, words out, nothing allocated.
+//! What can go wrong, and its text. Pure: takes numbers, returns words, allocates nothing.
 
 use crate::pid::Pid;
 use core::fmt;
 
 /// Why an operation failed.
 ///
-/// `Copy`, 8 bytes, and nothing on the heap, so that it can be made and passed on between `fork` and `exec`.
-/// With the feature `std` it converts into `std::io::Error`. The page [`messages`](crate::messages) says what to do
-/// about each.
+/// `Copy`, 8 bytes, and nothing on the heap, so you can make it and pass it on between `fork` and `exec`. With the
+/// feature `std` it converts into `std::io::Error`. The page [`messages`](crate::messages) says what to do about each
+/// error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
     /// Another open file holds the lock.
     ///
-    /// Contention is never reported in any other way. `holder` is the process named in the file, if it was alive when
-    /// we looked (without pidfds also if it was dead, and nobody had waited for it yet); `None` if the file names nobody
-    /// (its holder has locked, but not stamped it yet), a process that is dead or that this PID namespace cannot see, or
-    /// if somebody sits on a *shared* lock or has a lease on the file. It is the claim of the file, and may be a stranger's
-    /// number: a refusal is to be fast. [`probe`](crate::probe) asks the kernel as well.
+    /// Contention is never reported in any other way.
     ///
-    /// Is `holder` this process itself? Then it has acquired the name twice, or `pidflock run` has started it under that
-    /// name: see [`PidLock::adopt`](crate::PidLock::adopt).
+    /// `holder` is the process that the file names, if it was alive during the call. (Without pidfds, it may be a dead
+    /// process whose parent has not yet waited for it.) `holder` is `None` in these cases:
+    ///
+    /// - The file names no process: its holder has locked it, but not yet stamped it.
+    /// - The file names a process that is dead, or that this PID namespace cannot see.
+    /// - A process has a *shared* lock or a lease on the file.
+    ///
+    /// `holder` is the claim of the file, and may be the PID of an unrelated process: a refusal must be fast.
+    /// [`probe`](crate::probe) also asks the kernel.
+    ///
+    /// If `holder` is this process itself, it acquired the name twice, or `pidflock run` started it under that name:
+    /// see [`PidLock::adopt`](crate::PidLock::adopt).
     AlreadyLocked {
         /// The process that claims the lock.
         holder: Option<Pid>,
     },
-    /// The path cannot be that of a PID file: empty, longer than 4,095 bytes, a NUL inside, a trailing slash, or a
-    /// last component that is `.`, `..` or longer than 255 bytes.
+    /// The path cannot be that of a PID file. It is empty or longer than 4,095 bytes, contains a NUL, or ends in a
+    /// slash. Or its last component is `.`, `..` or longer than 255 bytes.
     InvalidPath,
-    /// What the path names is not a regular file with one link: a symbolic link, a directory, a FIFO, a socket, a
+    /// The path does not name a regular file with one link. It names a symbolic link, a directory, a FIFO, a socket, a
     /// device, or a file with a second hard link.
     NotAPidFile,
     /// The path no longer names the file that is (or was to be) locked.
     Replaced,
-    /// Nobody holds the lock, so that there is nobody to signal.
+    /// No process holds the lock, so there is no process to signal.
     NotLocked,
-    /// The file may not direct a signal: somebody other than root and the caller can write it. Everybody can, or its
-    /// owner or group can, and may not signal the process, or nothing but the file says that the process has the lock.
+    /// The file may not direct a signal, since users other than root and the caller can write it. One of these holds:
+    ///
+    /// - Everybody can write it.
+    /// - Its owner may not signal the process.
+    /// - Its owner or group can write it, and nothing but the file says that the process has the lock.
     Untrusted,
     /// A system call failed.
     Sys {
-        /// The call.
+        /// The call that failed.
         call: Call,
-        /// What the kernel said.
+        /// The kernel's answer.
         errno: Errno,
     },
 }
@@ -51,7 +60,7 @@ const _: () = assert!(size_of::<Error>() <= 8);
 const _: () = assert!(size_of::<Option<Pid>>() == 4);
 
 impl Error {
-    /// What the kernel said, where it was asked.
+    /// The kernel's answer, if a system call failed.
     #[must_use]
     pub fn errno(self) -> Option<Errno> {
         match self {
@@ -60,13 +69,13 @@ impl Error {
         }
     }
 
-    /// The number in `errno` (see errno(3)), where a system call failed.
+    /// The number in `errno` (see errno(3)), if a system call failed.
     #[must_use]
     pub fn raw_os_error(self) -> Option<i32> {
         self.errno().map(Errno::as_raw)
     }
 
-    /// The text that `Display` prints, in pieces, for programs that do without `core::fmt`.
+    /// The text that `Display` prints, in pieces, for programs without `core::fmt`.
     ///
     /// ```
     /// use pidflock::{Error, Pid};
@@ -94,10 +103,10 @@ impl Error {
     }
 }
 
-/// A text in pieces: the words one after the other, then the number, if there is one.
+/// A text in pieces: the words in order, then the number, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Printed without anything between them. What is not needed is empty.
+    /// Printed with nothing between them. Unused words are empty.
     pub words: [&'static str; 3],
     /// Printed in decimal digits after the words: a PID, or an `errno` without a name.
     pub number: Option<u32>,
@@ -130,8 +139,8 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Keeps `errno` where there is one. The other errors are carried whole, which allocates, and their kind is
-/// `WouldBlock` for contention and `Other` else.
+/// Keeps `errno` if there is one. Other errors are wrapped, which allocates. Their kind is `WouldBlock` for contention
+/// and `Other` otherwise.
 #[cfg(feature = "std")]
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
@@ -143,7 +152,7 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// An enum whose variants are listed once, each with the name of its manual page.
+/// Defines an enum from one list of variants, each with the name of its manual page.
 macro_rules! calls {
     ($($variant:ident $name:literal,)*) => {
         /// The system call that failed, by the name of its manual page.
@@ -154,7 +163,7 @@ macro_rules! calls {
         }
 
         impl Call {
-            /// The call in this place of the list, from 0 on.
+            /// The call at this place of the list, counted from 0.
             pub(crate) fn at(place: i32) -> Option<Call> {
                 match place {
                     $(place if place == Call::$variant as i32 => Some(Call::$variant),)*
@@ -187,21 +196,22 @@ impl fmt::Display for Call {
     }
 }
 
-/// An enum whose variants are listed once, each with its number and its text.
+/// Defines an enum from one list of variants, each with its number and its text.
 macro_rules! errnos {
     ($($variant:ident $number:ident $text:literal,)*) => {
-        /// What the kernel said (errno(3)): the answers that a caller can act on by name, and [`Errno::Other`] for the
-        /// rest.
+        /// The kernel's answer (errno(3)): a name for each answer that a caller can act on, and [`Errno::Other`] for
+        /// the rest.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Errno {
             $(#[doc = concat!("`", stringify!($number), "`: ", $text)] $variant,)*
-            /// Any other number, as it is in `errno`.
+            /// Any other number in `errno`.
             Other(u16),
         }
 
         impl Errno {
-            /// The answer for a number of `errno`. One beyond 16 bits, which no kernel has, becomes `Other(u16::MAX)`.
+            /// The answer for a number in `errno`. A number beyond 16 bits, which no kernel has, becomes
+            /// `Other(u16::MAX)`.
             #[must_use]
             pub fn from_raw(raw: i32) -> Errno {
                 match raw {

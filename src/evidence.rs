@@ -1,11 +1,11 @@
-//! What the kernel says of a process and a lock: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5).
+//! What the kernel says about a process and a lock: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5).
 //!
-//! A claim is not enough to direct a signal: it may be stale, forged, or a number of another PID namespace. Two witnesses
-//! are heard. The descriptors of the process show which locks it has now; reading them needs the permission of ptrace(2).
-//! /proc/locks shows which process took a lock; everybody may read it.
+//! A claim is not enough to direct a signal: it may be stale, forged, or a PID of another PID namespace. So this asks
+//! two sources. The descriptors of the process show which locks it has now. Reading them needs the permission of
+//! ptrace(2). /proc/locks shows which process took a lock. Everybody may read it.
 //!
-//! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints and, where these
-//! do not settle it, by statx(2) without a question to a server.
+//! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints. If these do
+//! not settle it, statx(2) does, without asking a server.
 
 use crate::{failure::Failure, fd::BorrowedFd, pid::Pid, process::Process, sys::Stat};
 #[cfg(proc)]
@@ -18,11 +18,11 @@ use crate::{
 #[cfg(proc)]
 use core::ffi::CStr;
 
-/// What the kernel says.
+/// What the kernel says about a process and a lock.
 pub(crate) struct Evidence {
-    /// Whether the process has the lock; none if the kernel does not say.
+    /// Whether the process has the lock. None if the kernel does not say.
     pub(crate) has_lock: Option<bool>,
-    /// The real and the saved user of the process: those who may signal it, by kill(2). None if the kernel does not say.
+    /// The real and the saved user of the process: kill(2) lets these signal it. None if the kernel does not say.
     pub(crate) users: Option<[u32; 2]>,
 }
 
@@ -34,7 +34,7 @@ impl Evidence {
         Ok(Evidence::NONE)
     }
 
-    /// About this process and this file, which somebody has locked.
+    /// The evidence about this process and this file, which is locked.
     #[cfg(proc)]
     pub(crate) fn find(process: &Process, file: BorrowedFd<'_>, stat: &Stat) -> Result<Evidence, Failure> {
         let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
@@ -45,7 +45,7 @@ impl Evidence {
             target.look = u64::try_from(file.as_raw_fd()).ok();
         }
         let (seen, users) = match told(directory_of(proc, number))? {
-            // Open, it stays with the process when its number is given to another.
+            // An open directory never refers to another process, even if the PID is reused.
             Some(directory) => (told(search_process(directory.as_fd(), &target))?, users_of(directory.as_fd())?),
             None => (None, None), // hidden from us
         };
@@ -53,23 +53,23 @@ impl Evidence {
             return Ok(Evidence { has_lock: Some(true), users });
         }
         let has_lock = match taker_of(proc, &target, number)? {
-            // It may have closed its own descriptor. Or it has only the number of the one that took the lock.
+            // It may have closed its descriptor. Or it is a new process with the PID of the one that took the lock.
             Taker::Itself { on_this_file: true } => started_before(proc, number, sys::modified(file)?)?,
             Taker::Itself { on_this_file: false } => None,
             _ if seen == Some(Seen::Nothing) => Some(false),
-            // Open without a lock, where the kernel shows that there is one.
+            // The file is open without a lock, although the kernel shows that there is one.
             Taker::Another(_) if seen == Some(Seen::Open) => Some(false),
-            // Denied. After a `restamp` another took it, the launcher, which may have ended.
+            // Denied. After `restamp`, another process took the lock: the launcher, which may have ended.
             Taker::Another(Some(taker)) => is_alive(proc, taker, number == process.pid())?.then_some(false),
-            // Denied. Or open without a lock, where the file system keeps its locks to itself.
+            // Denied. Or the file is open without a lock, on a file system that does not report its locks.
             Taker::Another(None) | Taker::Unknown => None,
         };
         Ok(Evidence { has_lock, users })
     }
 }
 
-/// The process that has taken the lock on this file and has it now: /proc/locks and its descriptors agree. None if they
-/// do not name one.
+/// The process that took the lock on this file and has it now, if /proc/locks and its descriptors agree. None
+/// otherwise.
 #[cfg(proc)]
 pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(None) };
@@ -78,7 +78,7 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
     let mut confirmed = None;
     each_lock(proc, &mut |lock| {
         let Some(number) = lock.taker.filter(|_| target.is(lock.id) != Some(false)) else { return Ok(false) };
-        // Held first, so that what is looked at is the process that is returned.
+        // Opened first, so that the process that is checked is the one that is returned.
         let Some(process) = Process::find(number)? else { return Ok(false) };
         if number_in(proc, &process)? == Some(number) {
             if let Some(directory) = told(directory_of(proc, number))? {
@@ -92,8 +92,8 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
     Ok(confirmed)
 }
 
-/// Calls `f` with each process that has the lock on this file now, as far as /proc shows their descriptors; with none where
-/// this /proc does not number processes as we do.
+/// Calls `f` with each process that has the lock on this file now, if /proc shows its descriptors. Calls it with none
+/// if this /proc does not number processes as we do.
 #[cfg(proc)]
 pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
@@ -124,7 +124,7 @@ pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Proc
     Ok(None)
 }
 
-/// Whether a process is older than the stamp, as far as /proc says.
+/// Whether /proc says that a process is older than the stamp.
 #[cfg(proc)]
 pub(crate) fn may_have_stamped(process: &Process, file: BorrowedFd<'_>) -> Result<bool, Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(false) };
@@ -137,16 +137,16 @@ pub(crate) fn may_have_stamped(_: &Process, _: BorrowedFd<'_>) -> Result<bool, F
     Ok(false)
 }
 
-/// The user who owns a file; none if that user has no ID in our user namespace. All such users look like one, who then
-/// looks like us, too, if we have no ID either: user_namespaces(7).
+/// The user who owns a file. None if that user has no ID in our user namespace. All such users look like one. If we
+/// have no ID either, that one looks like us: user_namespaces(7).
 #[cfg(proc)]
 pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Failure> {
-    /// By default: /proc/sys/kernel/overflowuid.
+    /// The default of /proc/sys/kernel/overflowuid.
     const OVERFLOW: u32 = 65534;
     if stat.owner != OVERFLOW {
         return Ok(Some(stat.owner));
     }
-    // Where every user has an ID, this one is an ordinary user. The map ends in how many have.
+    // If every user has an ID, this one is an ordinary user. The map ends with the number of users that have one.
     let mut buffer = [0; INFO];
     let map = read(sys::CWD, c"/proc/self/uid_map", &mut buffer)?;
     Ok(map.trim_ascii().ends_with(b" 4294967295").then_some(OVERFLOW))
@@ -157,12 +157,12 @@ pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Failure> {
     Ok(Some(stat.owner))
 }
 
-/// How much is read of a file in /proc whose first lines are wanted, in bytes.
+/// How much to read of a file in /proc if only its first lines matter, in bytes.
 #[cfg(proc)]
 const INFO: usize = 512;
 
-/// What the kernel tells; none where it denies it, or where it is not there, or not any more. Any other error must not
-/// pass for that.
+/// The answer of the kernel. None if it denies access, or if the entry does not exist or has gone. Any other error must
+/// not pass for that.
 #[cfg(proc)]
 fn told<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
@@ -171,7 +171,7 @@ fn told<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     }
 }
 
-/// The head of a file in /proc; nothing where it is not told.
+/// The head of a file in /proc. Empty if the kernel does not say.
 #[cfg(proc)]
 fn read<'b>(directory: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
     let text = sys::openat(directory, name, sys::READ, 0).and_then(|file| sys::read_head(file.as_fd(), buffer));
@@ -213,7 +213,7 @@ fn directory_of(proc: BorrowedFd<'_>, number: Pid) -> Result<OwnedFd, Failure> {
     sys::openat(proc, Name::of(number.as_u32(), "", "").get(), sys::DIRECTORY, 0)
 }
 
-/// Whether there is a process of this number. If this /proc numbers as we do, one that nobody has waited for yet is none.
+/// Whether a process with this number exists. If this /proc numbers as we do, a zombie does not count.
 #[cfg(proc)]
 fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result<bool, Failure> {
     if numbers_as_we_do {
@@ -223,8 +223,8 @@ fn is_alive(proc: BorrowedFd<'_>, number: Pid, numbers_as_we_do: bool) -> Result
     }
 }
 
-/// The number by which this /proc knows the process: that of the PID namespace for which it was mounted, which need not be
-/// ours. None if it knows no such process.
+/// The number that this /proc has for the process: the one in the PID namespace of its mount, which may not be ours.
+/// None if it knows no such process.
 #[cfg(proc)]
 fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Failure> {
     #[cfg(pidfd)]
@@ -232,11 +232,11 @@ fn number_in(proc: BorrowedFd<'_>, process: &Process) -> Result<Option<Pid>, Fai
         let mut buffer = [0; INFO];
         return Ok(field(own_info(proc, pidfd, &mut buffer)?, b"Pid:").and_then(Pid::from_digits));
     }
-    // Without a pidfd: the same number as ours.
+    // Without a pidfd: the same number as ours, if this /proc numbers as we do.
     Ok(numbers_as_we_do(proc)?.then_some(process.pid()))
 }
 
-/// Whether this /proc gives us the number that we have.
+/// Whether this /proc has the same number for us as we do.
 #[cfg(proc)]
 fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Failure> {
     let Some(own) = Pid::new(sys::getpid()) else { return Ok(false) };
@@ -245,22 +245,22 @@ fn numbers_as_we_do(proc: BorrowedFd<'_>) -> Result<bool, Failure> {
     Ok(sys::fstat(by_number.as_fd())?.id == sys::fstat(by_name.as_fd())?.id)
 }
 
-/// What this /proc says of a descriptor of ours; nothing if it does not know us.
+/// What this /proc says about one of our descriptors. Empty if it does not know us.
 #[cfg(proc)]
 fn own_info<'b>(proc: BorrowedFd<'_>, fd: BorrowedFd<'_>, buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
-    // Not `self`: the first thread may have ended, or may have other descriptors.
+    // Not `self`: the first thread may have ended, or may have different descriptors.
     let name = Name::of(fd.as_raw_fd().unsigned_abs(), "thread-self/fdinfo/", "");
     read(proc, name.get(), buffer)
 }
 
-/// The value of a field: what follows its name in the first line that begins with it.
+/// The value of a field: the text after its name, in the first line that begins with that name.
 #[cfg(proc)]
 fn field<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
     let value = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
     Some(value.trim_ascii())
 }
 
-/// The number of an inode as the kernel has it, which need not be that of stat(2). None before Linux 5.14.
+/// The inode number in the kernel, which can differ from that of stat(2). None before Linux 5.14.
 #[cfg(proc)]
 fn inode_of(info: &[u8]) -> Option<u64> {
     pid::number(field(info, b"ino:")?, 10)
@@ -277,14 +277,14 @@ fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Failure> {
     Ok(real.zip(saved).map(|(real, saved)| [real, saved]))
 }
 
-/// The file that was locked, by its numbers.
+/// The numbers of the locked file.
 #[cfg(proc)]
 struct Target {
-    /// As stat(2) has them.
+    /// From stat(2).
     id: FileId,
-    /// As the kernel has them, and prints them for a lock; none before Linux 5.14.
+    /// As the kernel prints them for a lock. None before Linux 5.14.
     kernel_id: Option<FileId>,
-    /// The descriptor through which we look, where the process is this one: it says nothing of a lock.
+    /// Our own descriptor of the file, if the process is this one. It says nothing about a lock.
     look: Option<u64>,
 }
 
@@ -310,8 +310,8 @@ impl Target {
         Ok(Target { id: stat.id, kernel_id, look: None })
     }
 
-    /// Whether a lock is on this file; none if its numbers do not settle that. (On btrfs and overlayfs the kernel prints the
-    /// same ones for several files.)
+    /// Whether a lock is on this file. None if its numbers do not settle that: on btrfs and overlayfs, the kernel
+    /// prints the same ones for several files.
     fn is(&self, lock: FileId) -> Option<bool> {
         if self.kernel_id.is_some_and(|id| lock != id) {
             return Some(false);
@@ -320,18 +320,18 @@ impl Target {
     }
 }
 
-/// What a descriptor shows of the file. The later, the more.
+/// What a descriptor shows of the file, from least to most.
 #[cfg(proc)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Seen {
     Nothing,
-    /// It is open, without a word of a lock.
+    /// It is open. No lock is shown.
     Open,
     /// It is open, with an exclusive lock.
     Locked,
 }
 
-/// Looks at the descriptors of all threads: the first may have ended, and each may have its own.
+/// Searches the descriptors of all threads: the first thread may have ended, and each may have its own descriptors.
 #[cfg(proc)]
 fn search_process(process: BorrowedFd<'_>, target: &Target) -> Result<Seen, Failure> {
     let mut best = search_thread(process, target)?;
@@ -347,8 +347,8 @@ fn search_process(process: BorrowedFd<'_>, target: &Target) -> Result<Seen, Fail
     Ok(best)
 }
 
-/// Looks at the descriptors of a thread: `fdinfo` has their locks, and `fd` leads to their files. In this order, since
-/// most files are ruled out by what `fdinfo` says.
+/// Searches the descriptors of a thread. `fdinfo` shows their locks, and `fd` leads to their files. `fdinfo` comes
+/// first, since it rules out most files.
 #[cfg(proc)]
 fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Failure> {
     let Some(infos) = found(sys::openat(thread, c"fdinfo", sys::LISTING, 0))? else { return Ok(Seen::Nothing) };
@@ -378,8 +378,8 @@ fn search_thread(thread: BorrowedFd<'_>, target: &Target) -> Result<Seen, Failur
     Ok(best)
 }
 
-/// Whether a link of /proc leads to this file. What /proc denies may be this file; what the file's own system denies, or
-/// does not answer, is another.
+/// Whether a link in /proc leads to this file. If /proc denies access, the file may be this one. If the file's own file
+/// system denies access or does not answer, it is another.
 #[cfg(proc)]
 fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Failure> {
     let Some(link) = found(sys::openat(files, name, sys::LINK, 0))? else { return Ok(false) };
@@ -398,14 +398,14 @@ fn leads_to(files: BorrowedFd<'_>, name: &CStr, file: FileId) -> Result<bool, Fa
 /// A lock as /proc prints it: `1: FLOCK  ADVISORY  WRITE 4242 08:01:77 0 EOF`.
 #[cfg(proc)]
 struct Lock {
-    /// The process that took it; none if this /proc has no number for it.
+    /// The process that took it. None if this /proc has no number for that process.
     taker: Option<Pid>,
     id: FileId,
 }
 
 #[cfg(proc)]
 impl Lock {
-    /// An exclusive lock of flock(2), and not one that is waited for. (A lock of fcntl(2) is called `POSIX`.)
+    /// Accepts an exclusive lock of flock(2) that is held, not waited for. (A lock of fcntl(2) is called `POSIX`.)
     fn parse(line: &[u8]) -> Option<Lock> {
         const EXCLUSIVE: &[u8] = b": FLOCK  ADVISORY  WRITE ";
         let at = line.windows(EXCLUSIVE.len()).position(|window| window == EXCLUSIVE)?;
@@ -419,16 +419,16 @@ impl Lock {
 /// The process that took the lock on a file.
 #[cfg(proc)]
 enum Taker {
-    /// The process in question; or one that had its number. The lock may be on another file of the same numbers.
+    /// The process in question, or an older one with its number. The lock may be on another file with the same numbers.
     Itself {
         on_this_file: bool,
     },
-    /// Another; none if this /proc has no number for it.
+    /// Another process. None if this /proc has no number for it.
     Another(Option<Pid>),
     Unknown,
 }
 
-/// By /proc/locks. Of several locks with the numbers of the file, it is that of another.
+/// The process that took the lock, by /proc/locks. If several locks match, that of another process counts.
 #[cfg(proc)]
 fn taker_of(proc: BorrowedFd<'_>, target: &Target, number: Pid) -> Result<Taker, Failure> {
     let mut taker = Taker::Unknown;
@@ -454,11 +454,12 @@ fn each_lock(proc: BorrowedFd<'_>, f: &mut dyn FnMut(Lock) -> Result<bool, Failu
     each_line(proc, c"locks", &mut |line| Lock::parse(line).map_or(Ok(false), &mut *f))
 }
 
-/// Whether a process started before the file was stamped: one that started later has got the number of another. None if
-/// that cannot be known.
+/// Whether a process started before the file was stamped. One that started later reuses an old PID. None if that cannot
+/// be known.
 ///
-/// The clock on the wall may have been set in between, since it may be wrong when a machine starts. So some time is allowed
-/// for; and a stamp from before the start of the machine, on a file that is locked now, shows that the clock was set.
+/// The wall clock may have been set in between, since it may be wrong when a machine starts. So this allows for some
+/// difference. A stamp from before the start of the machine, on a file that is locked now, shows that the clock was
+/// set.
 #[cfg(proc)]
 fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Option<bool>, Failure> {
     /// In nanoseconds. The unit of times in /proc is the same on all processors.
@@ -466,11 +467,11 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
     const ALLOWANCE: i64 = 2_000_000_000;
     let mut buffer = [0; INFO];
     let text = read(proc, Name::of(number.as_u32(), "", "/stat").get(), &mut buffer)?;
-    // The name of the program, in parentheses, may hold blanks. The start is the 22nd field, the 20th after that.
+    // The name of the program, in parentheses, may contain blanks. The start is field 22, the 20th after that name.
     let after = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
     let start = after.trim_ascii().split(|byte| *byte == b' ').nth(19).and_then(|text| pid::number(text, 10));
     let Some(start) = start else { return Ok(None) };
-    // The clock on the wall may have left what a 32-bit system can tell.
+    // On a 32-bit system, the wall clock may be out of range.
     let (Ok(now), Ok(up)) = (sys::now(sys::WALL), sys::now(sys::BOOT)) else { return Ok(None) };
     let booted = i64::try_from(now.saturating_sub(up)).unwrap_or(i64::MAX);
     let started = booted.saturating_add(i64::try_from(start.saturating_mul(TICK)).unwrap_or(i64::MAX));
@@ -478,7 +479,8 @@ fn started_before(proc: BorrowedFd<'_>, number: Pid, stamped: i64) -> Result<Opt
     Ok(if latest < booted { None } else { Some(started <= latest) })
 }
 
-/// Calls `f` with each line of a file in /proc, until it returns true, or up to a line that is longer than the buffer.
+/// Calls `f` with each line of a file in /proc. Stops when `f` returns true, or at a line that is longer than the
+/// buffer.
 #[cfg(proc)]
 fn each_line(
     directory: BorrowedFd<'_>,
@@ -487,7 +489,7 @@ fn each_line(
 ) -> Result<(), Failure> {
     let Some(file) = told(sys::openat(directory, name, sys::READ, 0))? else { return Ok(()) };
     let mut buffer = [0; 4096];
-    // The beginning of a line is kept, since to read it again the kernel would begin with the first line.
+    // The beginning of a line is kept: to read it again, the kernel would start over at the first line.
     let (mut offset, mut kept) = (0, 0);
     loop {
         let read = sys::read_at(file.as_fd(), buffer.get_mut(kept..).unwrap_or_default(), offset)?.len();

@@ -1,7 +1,7 @@
-//! `Failure`: an error in one word, as the library passes it on inside. Pure.
+//! `Failure`: an error in one word, for use inside the library. Pure.
 //!
-//! An [`Error`] takes 8 bytes, so that every `?` carries it through memory. A `Failure` takes 4, and a `Result` of it and a
-//! descriptor stays in a register. It becomes an `Error` in one place, where the library is left.
+//! An [`Error`] takes 8 bytes, so every `?` carries it through memory. A `Failure` takes 4, and a `Result` of it and a
+//! descriptor stays in a register. The public functions convert it into an `Error`.
 
 use crate::{
     error::{Call, Errno, Error},
@@ -20,7 +20,7 @@ use core::num::NonZeroI32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure(NonZeroI32);
 
-/// What lies above the bits of an errno.
+/// The lowest bit above an errno.
 const HIGH: i32 = 1 << 16;
 
 impl Failure {
@@ -40,7 +40,7 @@ impl Failure {
         holder.map_or(Failure::LOCKED_BY_UNKNOWN, |holder| Failure::nonzero(-holder.get()))
     }
 
-    /// A system call that failed. An errno beyond 16 bits, which no kernel has, becomes 65535.
+    /// A failed system call. An errno beyond 16 bits, which no kernel has, becomes 65535.
     pub(crate) const fn of(call: Call, errno: i32) -> Failure {
         let errno = if 0 < errno && errno < HIGH { errno } else { HIGH - 1 };
         Failure::nonzero(call as i32 * HIGH + errno)
@@ -49,11 +49,11 @@ impl Failure {
     const fn nonzero(number: i32) -> Failure {
         match NonZeroI32::new(number) {
             Some(number) => Failure(number),
-            None => Failure::LOCKED_BY_UNKNOWN, // cannot be: see the table
+            None => Failure::LOCKED_BY_UNKNOWN, // never: see the table
         }
     }
 
-    /// The errno of a system call that failed; for everything else a number below 1, which is no errno.
+    /// The errno of a failed system call. For everything else a number below 1, which is no errno.
     pub(crate) fn errno(self) -> i32 {
         self.0.get() & (i32::MIN | (HIGH - 1))
     }
@@ -62,13 +62,13 @@ impl Failure {
         self.0.get() < 0
     }
 
-    /// The holder, where contention has one that is known.
+    /// The holder, if this is contention and the holder is known.
     pub(crate) fn holder(self) -> Option<Pid> {
         self.0.get().checked_neg().and_then(Pid::new)
     }
 
-    /// A seccomp filter or a security module may have refused this call alone. Kernels that are older, or built without
-    /// the call, answer in this way, too.
+    /// Whether a seccomp filter or a security module may have refused just this call. Kernels that are older, or built
+    /// without the call, give the same answers.
     #[cfg(any(pidfd, statx))]
     pub(crate) fn is_refused_call(self) -> bool {
         matches!(self.errno(), libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENODEV)
@@ -86,13 +86,13 @@ impl From<Failure> for Error {
             Failure::UNTRUSTED => Error::Untrusted,
             _ => match Call::at(failure.0.get() / HIGH) {
                 Some(call) => Error::Sys { call, errno: Errno::from_raw(failure.errno()) },
-                None => Error::Replaced, // cannot be: see the table
+                None => Error::Replaced, // never: see the table
             },
         }
     }
 }
 
-/// The value, or `None` where the kernel said that there is no such file.
+/// The value, or `None` if the kernel said that there is no such file.
 pub(crate) fn found<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Err(failure) if failure.errno() == libc::ENOENT => Ok(None),

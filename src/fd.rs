@@ -1,7 +1,7 @@
-//! Descriptors: std's where there is std, and minimal twins of the same names where there is not.
+//! Descriptors: those of std, or minimal twins with the same names without std.
 
 #[cfg(feature = "std")]
-#[cfg_attr(docsrs, doc(auto_cfg = false))] // the names are there without std, too
+#[cfg_attr(docsrs, doc(auto_cfg = false))] // the names exist without std, too
 pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 #[cfg(not(feature = "std"))]
@@ -16,39 +16,39 @@ mod twin {
 
     /// A descriptor that is closed on drop. Twin of `std::os::fd::OwnedFd`.
     ///
-    /// The result of close(2) is ignored: after `EINTR` or `EIO` the descriptor is gone all the same on every system
-    /// that we know, and closing again could close somebody else's.
+    /// Ignores the result of close(2). After `EINTR` or `EIO` the descriptor is closed all the same, on every system
+    /// that we know. Closing again could close another file's descriptor.
     #[derive(Debug)]
     pub struct OwnedFd(RawFd);
 
-    /// A descriptor that somebody else owns and keeps open for `'a`. Twin of `std::os::fd::BorrowedFd`.
+    /// A descriptor that another value owns and keeps open for `'a`. Twin of `std::os::fd::BorrowedFd`.
     #[derive(Clone, Copy, Debug)]
     pub struct BorrowedFd<'a>(RawFd, PhantomData<&'a OwnedFd>);
 
-    /// What can lend a descriptor. Twin of `std::os::fd::AsFd`.
+    /// A type that can lend a descriptor. Twin of `std::os::fd::AsFd`.
     pub trait AsFd {
         /// Lends the descriptor.
         fn as_fd(&self) -> BorrowedFd<'_>;
     }
 
-    /// What has the number of a descriptor. Twin of `std::os::fd::AsRawFd`.
+    /// A type that has the number of a descriptor. Twin of `std::os::fd::AsRawFd`.
     pub trait AsRawFd {
-        /// The number, which is valid only as long as its owner lives.
+        /// The number. It is valid only while its owner lives.
         fn as_raw_fd(&self) -> RawFd;
     }
 
-    /// What can own a descriptor given as a number. Twin of `std::os::fd::FromRawFd`.
+    /// A type that can own a descriptor given as a number. Twin of `std::os::fd::FromRawFd`.
     pub trait FromRawFd {
         /// Takes ownership of `fd`.
         ///
         /// # Safety
-        /// `fd` is open, and nobody else owns it.
+        /// `fd` is open, and no other value owns it.
         unsafe fn from_raw_fd(fd: RawFd) -> Self;
     }
 
-    /// What can give its descriptor away as a number. Twin of `std::os::fd::IntoRawFd`.
+    /// A type that can give its descriptor away as a number. Twin of `std::os::fd::IntoRawFd`.
     pub trait IntoRawFd {
-        /// Gives the number away, and with it the duty to close it.
+        /// Gives away the number, and the duty to close it.
         fn into_raw_fd(self) -> RawFd;
     }
 
@@ -56,7 +56,7 @@ mod twin {
         /// A borrowed descriptor with this number.
         ///
         /// # Safety
-        /// `fd` stays open for as long as the result is used.
+        /// `fd` stays open while the result is used.
         #[must_use]
         pub const unsafe fn borrow_raw(fd: RawFd) -> Self {
             BorrowedFd(fd, PhantomData)
@@ -109,7 +109,7 @@ mod twin {
 
     impl Drop for OwnedFd {
         fn drop(&mut self) {
-            // SAFETY: whoever made this `OwnedFd` promised that the descriptor is its own, and it is used no more.
+            // SAFETY: the maker of this `OwnedFd` promised that it owns the descriptor. It is not used again.
             unsafe { libc::close(self.0) };
         }
     }

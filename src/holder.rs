@@ -342,8 +342,9 @@ impl Holder {
     /// 3. The owner of the file is root, your effective user, or the real or saved user of the holder. So *a PID file
     ///    directs a signal only at a process that its owner could have signalled*. A user without an ID in this user
     ///    namespace is none of them.
-    /// 4. If the kernel says nothing (no /proc, or a file system that hides its locks), only root or your user may be
-    ///    able to write the file: one of them owns it, and neither its group nor others may write it.
+    /// 4. If the kernel says nothing (no /proc, or a file system that hides its locks), the claim counts only if no
+    ///    user other than root and you can write the file. One of these two owns it, and neither its group nor others
+    ///    may write it.
     /// 5. The file is still locked, still claims the holder, and is still the one at the path.
     ///
     /// The signal goes through a pidfd, which never refers to another process, even if the PID is reused. No step waits

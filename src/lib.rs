@@ -1,4 +1,4 @@
-// In the reference the links of the README lead to modules: the first definition counts.
+// In the reference, the links of the README lead to modules: the first definition counts.
 #![doc = "[guide]: crate::guide"]
 #![doc = "[coming]: crate::coming_from"]
 #![doc = "[recipes]: crate::recipes"]
@@ -13,14 +13,14 @@
 #![doc = ""]
 #![doc = include_str!("../README.md")]
 #![no_std]
-// The reference marks what needs a feature, where a nightly rustdoc makes it.
+// A nightly rustdoc marks the items that need a feature.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Only `sys` and `fd` lift this, each with one `allow` on its `mod` line.
 #![deny(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, unreachable_pub)]
-// One unsafe block holds one call, and its comment says what makes the call sound.
+// Each unsafe block holds one call, and its comment says why the call is sound.
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-// A number changes its type only by a conversion that can fail.
+// Numbers change type only by conversions that can fail.
 #![deny(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 // The library must not panic: use `get`, iterators and the `checked_` methods instead.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -83,7 +83,7 @@ pub use path::AsPath;
 pub use pid::{InvalidPid, Pid};
 pub use signal::{InvalidSignal, Signal};
 
-/// From zero to a guarded daemon; a daemon that forks, a supervisor, an upgrade: a page, and no code.
+/// From zero to a guarded daemon; daemons that fork, supervisors, upgrades: a page, and no code.
 #[cfg(any(doc, doctest))]
 #[doc = include_str!("../doc/guide.md")]
 pub mod guide {}

@@ -310,7 +310,8 @@ impl PidLock {
     /// nothing to retry.
     ///
     /// # Platform-specific behavior
-    /// Calls `getpid`, `pread`, `flock`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2), flock(2).
+    /// Calls `getpid`, `pread`, `flock`, `fstatat`, `unlinkat` or `ftruncate`, `flock`, `close`. Source: unlink(2),
+    /// flock(2).
     pub fn release(mut self) -> Result<(), Error> {
         Ok(self.release_if_ours()?)
     }
@@ -350,7 +351,7 @@ impl PidLock {
     fn release_afresh(&self, wait: Wait) -> Result<(), Failure> {
         let Some(file) = found(self.place.open_existing(sys::READ_WRITE))? else { return Ok(()) };
         let file = file.as_fd();
-        // Not one try: waiters ask with shared locks for an instant, and a try that meets one would leave the file
+        // Not a single try: waiters ask with shared locks for an instant. A try that meets one would leave the file
         // behind.
         let stat = match lock(&self.place, file, &mut Backoff::new(wait)?) {
             Err(failure) if failure.is_contention() || failure == Failure::REPLACED => return Ok(()), // not ours

@@ -5,7 +5,7 @@ use core::time::Duration;
 /// How long to wait for a name that another process holds.
 ///
 /// # A wait that can be cancelled
-/// A signal handler does not end a wait, since the wait could miss a signal that comes just before the sleep. Instead, wait
+/// A signal handler does not end a wait, since a signal that comes just before the sleep would be missed. Instead, wait
 /// in short turns and check a flag between them. A turn costs a few system calls, and still wakes at once when the
 /// holder dies.
 ///

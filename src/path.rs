@@ -1,8 +1,8 @@
-//! A path as bytes, cut into directory and name; what is refused. Pure.
+//! A path as bytes, split into directory and name, or refused. Pure.
 
 use crate::failure::Failure;
 
-/// The longest path, in bytes: `PATH_MAX` of Linux, less the NUL that ends it.
+/// The longest path, in bytes: Linux's `PATH_MAX`, less the terminating NUL.
 pub(crate) const PATH_MAX: usize = 4095;
 
 /// The longest name, in bytes, on every system that we know.
@@ -10,17 +10,17 @@ pub(crate) const NAME_MAX: usize = 255;
 
 /// The two parts of a path.
 pub(crate) struct Parts<'p> {
-    /// Up to and with the last slash; empty if there is none.
+    /// All up to the last slash, included. Empty if there is none.
     pub(crate) directory: &'p [u8],
-    /// After the last slash.
+    /// All after the last slash.
     pub(crate) name: &'p [u8],
 }
 
-/// Cuts a path after its last slash. Refuses what cannot be the path of a file.
+/// Splits a path after its last slash. Refuses what cannot be the path of a file.
 pub(crate) fn cut(path: &[u8]) -> Result<Parts<'_>, Failure> {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let too_long = path.len() > PATH_MAX || name.len() > NAME_MAX;
-    // (`contains` would look at eight bytes at a time, with ten times the code.)
+    // (`contains` would compare eight bytes at a time, with ten times the code.)
     if too_long || matches!(name, b"" | b"." | b"..") || path.iter().any(|byte| matches!(byte, 0)) {
         return Err(Failure::INVALID_PATH);
     }
@@ -29,14 +29,14 @@ pub(crate) fn cut(path: &[u8]) -> Result<Parts<'_>, Failure> {
 
 /// A path: anything that is bytes, owned or borrowed.
 ///
-/// `str`, `[u8]` (also as `b"..."`) and `CStr`; with the feature `std` also `Path`, `PathBuf`, `OsStr`, `OsString`,
-/// `String`, `CString`, `Vec<u8>`, and `Box` and `Cow` of a path; and references to all of them. Sealed: the crate alone
-/// implements it.
+/// `str`, `[u8]` (also as `b"..."`) and `CStr`. With the feature `std`, also `Path`, `PathBuf`, `OsStr`, `OsString`,
+/// `String`, `CString`, `Vec<u8>`, and `Box` and `Cow` of a path. References to all of them are paths, too. The trait
+/// is sealed: only this crate implements it.
 pub trait AsPath: sealed::Bytes {}
 
 impl<T: sealed::Bytes + ?Sized> AsPath for T {}
 
-/// What keeps others from implementing `AsPath`: nobody outside can name it.
+/// Seals `AsPath`: no code outside this crate can name `Bytes`.
 pub(crate) mod sealed {
     use core::ffi::CStr;
 

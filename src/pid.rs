@@ -10,10 +10,10 @@ pub(crate) const DIGITS_MAX: usize = i32::MAX.ilog10() as usize + 1;
 
 /// The ID of one process: 1..=2147483647.
 ///
-/// Zero and negative numbers cannot be made. To kill(2) they mean "every process of my group" and "every process",
-/// and a parsed `-1` or `0` has made real programs signal all of them. `Option<Pid>` takes 4 bytes.
+/// A `Pid` is never zero or negative. To kill(2) such numbers mean "every process in my group" and "every process". A
+/// parsed `-1` or `0` has made real programs signal all of them. `Option<Pid>` takes 4 bytes.
 ///
-/// A number means a process only within one PID namespace, and only until that process has been waited for:
+/// A PID names a process only within one PID namespace, and only until its parent has waited for that process:
 /// pid_namespaces(7), credentials(7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(NonZeroI32);
@@ -28,7 +28,7 @@ impl Pid {
     /// The largest number that `pid_t` can hold: 2147483647. No kernel gives it to a process.
     pub const MAX: Pid = Pid(NonZeroI32::MAX);
 
-    /// The PID with this number; `None` for zero and below.
+    /// The PID with this number. `None` for zero and below.
     #[must_use]
     pub const fn new(number: i32) -> Option<Pid> {
         match NonZeroI32::new(number) {
@@ -37,36 +37,36 @@ impl Pid {
         }
     }
 
-    /// The number, 1..=2147483647, as `pid_t` has it.
+    /// The number, 1..=2147483647, as a `pid_t`.
     #[must_use]
     pub const fn get(self) -> i32 {
         self.0.get()
     }
 
-    /// The same as [`Pid::new`], under the name that [`Signal`](crate::Signal) and [`Errno`](crate::Errno) have for it.
+    /// The same as [`Pid::new`], under the name that [`Signal`](crate::Signal) and [`Errno`](crate::Errno) use.
     #[must_use]
     pub const fn from_raw(raw: i32) -> Option<Pid> {
         Pid::new(raw)
     }
 
-    /// The same as [`Pid::get`], under the name that [`Signal`](crate::Signal) and [`Errno`](crate::Errno) have for it.
+    /// The same as [`Pid::get`], under the name that [`Signal`](crate::Signal) and [`Errno`](crate::Errno) use.
     #[must_use]
     pub const fn as_raw(self) -> i32 {
         self.get()
     }
 
-    /// The number, without the sign that it never has.
+    /// The number, unsigned.
     #[must_use]
     pub const fn as_u32(self) -> u32 {
         self.0.get().unsigned_abs()
     }
 
-    /// The claim in a PID file whose first bytes are these.
+    /// Reads the claim from the first bytes of a PID file.
     ///
-    /// A claim is a first line of optional blanks (space, tab), decimal digits, optional blanks or carriage returns; after it
-    /// comes the end, or a newline or NUL and anything. All else is no claim: nothing, `0`, `-1`, `+5`, `12abc`,
-    /// `12 host`, `99999999999`, NULs at the beginning, a first line of more than 63 bytes. The page
-    /// [`coming_from`](crate::coming_from) has a table of formats.
+    /// A claim is a first line of optional blanks (space, tab), decimal digits, and optional blanks or carriage
+    /// returns. The text ends after that line, or a newline or NUL and anything else follows. All other text is no
+    /// claim: nothing, `0`, `-1`, `+5`, `12abc`, `12 host`, `99999999999`, NULs at the beginning, a first line of more
+    /// than 63 bytes. The page [`coming_from`](crate::coming_from) has a table of formats.
     ///
     /// ```
     /// # use pidflock::Pid;
@@ -90,7 +90,7 @@ impl Pid {
     }
 }
 
-/// Writes a number in decimal digits to the head of the buffer. Returns how many they are.
+/// Writes a number in decimal digits to the head of the buffer. Returns the number of digits.
 pub(crate) fn write_decimal(number: u32, buffer: &mut [u8]) -> u8 {
     let before = if number > 9 { write_decimal(number / 10, buffer) } else { 0 };
     if let Some(byte) = buffer.get_mut(usize::from(before)) {
@@ -99,7 +99,7 @@ pub(crate) fn write_decimal(number: u32, buffer: &mut [u8]) -> u8 {
     before + 1
 }
 
-/// A number in digits of this base and nothing else.
+/// Reads a number in digits of this base and nothing else.
 pub(crate) fn number(text: &[u8], base: u8) -> Option<u64> {
     if text.is_empty() {
         return None;

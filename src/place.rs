@@ -1,4 +1,4 @@
-//! The place of a PID file: its directory, opened once, and its name in there; and what is done to the file by name.
+//! The place of a PID file: its directory, opened once, its name there, and the operations on that name.
 
 use crate::{
     failure::{Failure, found},
@@ -11,14 +11,14 @@ use core::{
     fmt::{self, Write},
 };
 
-/// An open directory and a name in it. `chdir`, `chroot` and a renamed parent do not change which file is meant.
+/// An open directory and a name in it. `chdir`, `chroot` and renaming a parent do not change which file this is.
 pub(crate) struct Place {
     directory: OwnedFd,
     /// Ends in a NUL.
     name: [u8; NAME_MAX + 1],
 }
 
-/// The name, and not its buffer of 256 bytes.
+/// Prints the name, not its buffer of 256 bytes.
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The `Debug` of a string can panic.
@@ -33,7 +33,7 @@ impl fmt::Debug for Place {
 /// A file that was opened for a lock.
 pub(crate) struct Opened {
     pub(crate) file: OwnedFd,
-    /// It was not there before.
+    /// Whether we created it.
     pub(crate) created: bool,
 }
 
@@ -51,7 +51,7 @@ impl Place {
         sys::c_str(&self.name)
     }
 
-    /// Step 3: the file; `Replaced` if it was there and is gone.
+    /// Step 3: opens or creates the file. `Replaced` if it existed and is gone.
     pub(crate) fn open_or_create(&self, mode: u16) -> Result<Opened, Failure> {
         match sys::openat(self.directory.as_fd(), self.name(), sys::CREATE, mode) {
             Ok(file) => Ok(Opened { file: self.move_created(file)?, created: true }),
@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Moves the descriptor of a file that we have just created above the standard streams, or removes the file.
+    /// Moves the descriptor of a new file above the standard streams, or removes the file.
     fn move_created(&self, file: OwnedFd) -> Result<OwnedFd, Failure> {
         if file.as_raw_fd() >= sys::LOWEST_FD {
             return Ok(file);
@@ -72,8 +72,8 @@ impl Place {
         sys::duplicate(file.as_fd(), sys::LOWEST_FD).inspect_err(|_| self.remove_unused(file.as_fd()))
     }
 
-    /// Removes a file that a failed acquire has created, unless it is another's by now, and unlocks it. Under a shared
-    /// lock nobody can hold it; if not even that can be had, the file stays, empty.
+    /// Removes a file that a failed acquire created, unless another process uses it by now, and unlocks it. While we
+    /// have a shared lock, no process can hold the file. If we cannot get even that, the empty file stays.
     pub(crate) fn remove_unused(&self, file: BorrowedFd<'_>) {
         if let (Ok(true), Ok(stat)) = (sys::try_lock(file, LockKind::Shared), self.verify(file)) {
             if stat.size == 0 {
@@ -83,7 +83,7 @@ impl Place {
         let _the_first_error_counts = sys::unlock(file); // a child between fork and exec may have a copy
     }
 
-    /// The file. Opening waits for nobody and follows no link.
+    /// Opens the existing file. Never blocks and follows no link.
     pub(crate) fn open_existing(&self, flags: i32) -> Result<OwnedFd, Failure> {
         let failure = match sys::openat(self.directory.as_fd(), self.name(), flags, 0) {
             Ok(file) => return sys::above_standard_streams(file),
@@ -93,15 +93,15 @@ impl Place {
             return Err(failure);
         }
         match sys::fstatat(self.directory.as_fd(), self.name()) {
-            // Each kernel has its own errors for links, sockets and directories: look what it is.
+            // The errors for links, sockets and directories differ between kernels: check the type instead.
             Ok(stat) if !stat.is_regular() => Err(Failure::NOT_A_PID_FILE),
-            // Another process has a lease on it (fcntl(2), `F_SETLEASE`), and has now been asked to give it up.
+            // Another process has a lease on it (fcntl(2), `F_SETLEASE`). The kernel has now asked it to give that up.
             _ if failure.errno() == libc::EWOULDBLOCK => Err(Failure::LOCKED_BY_UNKNOWN),
             _ => Err(failure),
         }
     }
 
-    /// Step 5: the status of an open file; `Replaced` if the name does not lead to it, and an error if it is no regular
+    /// Step 5: the status of an open file. `Replaced` if the name does not lead to it. Fails if it is not a regular
     /// file.
     pub(crate) fn verify(&self, file: BorrowedFd<'_>) -> Result<Stat, Failure> {
         let stat = sys::fstat(file)?;
@@ -119,11 +119,12 @@ impl Place {
 
     /// Removes the name if it leads to this file, which the caller has locked.
     ///
-    /// There is a window between the check and `unlinkat`: no kernel offers compare-and-unlink. Nobody who takes the
-    /// lock before removing or replacing the file can come in there; for everybody else see the hazards in the README.
+    /// There is a window between the check and `unlinkat`: no kernel offers compare-and-unlink. A process that takes
+    /// the lock before it removes or replaces the file cannot enter the window. For other processes see the hazards in
+    /// the README.
     pub(crate) fn remove(&self, file: FileId) -> Result<(), Failure> {
         if !self.leads_to(file)? {
-            return Ok(()); // another file: not ours
+            return Ok(()); // another file, not ours
         }
         match sys::unlinkat(self.directory.as_fd(), self.name()) {
             Err(failure) if failure.errno() == libc::ENOENT => Ok(()),
@@ -132,13 +133,13 @@ impl Place {
     }
 }
 
-/// The directory, for a path that ends in a slash, or in the working directory. Creates the missing part of it if that is
-/// wanted, as mkdir(1) `-p` does: 0755, less the umask.
-#[inline(never)] // so that its buffer is on the stack only while it is needed
+/// Opens the directory of a path: all up to its last slash, or the working directory. If `create` is set, creates the
+/// missing part, as mkdir(1) `-p` does: 0755, less the umask.
+#[inline(never)] // keeps its buffer off the stack of the callers
 fn open_directory(path: &[u8], mut create: bool) -> Result<OwnedFd, Failure> {
     let mut buffer = [0; PATH_MAX + 1];
     let path = if path.is_empty() { b"." } else { path };
-    // Not every system says of the root that it exists.
+    // Skips the root: not every system answers `EEXIST` for it.
     let root = path.iter().take_while(|byte| **byte == b'/').count();
     loop {
         let failure = match sys::openat(sys::CWD, c_string(&mut buffer, path), sys::DIRECTORY, 0) {
@@ -159,7 +160,7 @@ fn open_directory(path: &[u8], mut create: bool) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// Copies a part of a path into the caller's buffer, as a C string. The buffer is the caller's, since it may be most of the
+/// Copies part of a path into a buffer, as a C string. The caller provides the buffer, since it may be most of the
 /// stack that an operation needs.
 fn c_string<'b>(buffer: &'b mut [u8], text: &[u8]) -> &'b CStr {
     for (to, from) in buffer.iter_mut().zip(text) {

@@ -1,4 +1,4 @@
-//! A process seen from outside: is it alive, sleep until it ends, signal it.
+//! A process from outside: whether it is alive, sleep until it ends, signal it.
 
 #[cfg(pidfd)]
 use crate::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,13 +8,13 @@ use crate::{failure::Failure, pid::Pid, signal::Signal, sys};
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
-    /// Stays with the process when its number is given to another. None where the kernel has no pidfds.
+    /// Never refers to another process, even if the PID is reused. None if the kernel has no pidfds.
     #[cfg(pidfd)]
     pidfd: Option<OwnedFd>,
 }
 
 impl Process {
-    /// The living process with this number; none if it is dead, also if nobody has waited for it yet.
+    /// The living process with this PID. None if it is dead, or a zombie.
     #[cfg(pidfd)]
     pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Failure> {
         let opened = match sys::pidfd_open(pid.get()) {
@@ -46,7 +46,7 @@ impl Process {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Sleeps for so many nanoseconds, or until the process ends, or until a signal handler has run.
+    /// Sleeps for this many nanoseconds, or until the process ends, or until a signal handler has run.
     pub(crate) fn sleep(&self, nanoseconds: u64) {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
@@ -57,7 +57,7 @@ impl Process {
         sys::sleep(nanoseconds);
     }
 
-    /// Whether it is dead, also if nobody has waited for it yet.
+    /// Whether it is dead, or a zombie.
     pub(crate) fn has_ended(&self) -> bool {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
@@ -66,12 +66,13 @@ impl Process {
         !exists(self.pid)
     }
 
-    /// Sends the signal to this process; by number only where there are no pidfds, or none that signal.
+    /// Sends the signal to this process. By number only if there are no pidfds, or if they cannot signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {
             match sys::pidfd_send_signal(pidfd.as_fd(), signal.as_raw()) {
-                // A filter may forbid this call and allow kill, whose word counts. The number is good while it lives.
+                // A filter may forbid this call and allow kill(2), whose answer then counts. The PID is valid while the
+                // process lives.
                 Err(failure) if failure.is_refused_call() && !self.has_ended() => {}
                 result => return result,
             }
@@ -80,7 +81,7 @@ impl Process {
     }
 }
 
-/// Whether any process, also one that nobody has waited for yet, has this number. Asking needs no permission.
+/// Whether any process, even a zombie, has this number. Asking needs no permission.
 fn exists(pid: Pid) -> bool {
     !matches!(sys::kill(pid.get(), 0), Err(failure) if failure.errno() == libc::ESRCH)
 }

@@ -3,7 +3,7 @@
 use crate::pid;
 use core::{error, fmt, str::FromStr};
 
-/// A signal that the kernel knows, or 0, which only asks whether it could be sent: signal(7), kill(2).
+/// A signal that the kernel knows, or 0, which only checks whether a signal could be sent: signal(7), kill(2).
 ///
 /// ```
 /// use pidflock::Signal;
@@ -16,13 +16,13 @@ use core::{error, fmt, str::FromStr};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(i32);
 
-/// The highest number of a signal. It differs from system to system, and libc does not name it everywhere.
+/// The highest signal number. It differs between systems, and libc does not name it everywhere.
 const LAST_SIGNAL: i32 = match i32::from_str_radix(env!("PIDFLOCK_LAST_SIGNAL"), 10) {
     Ok(number) => number,
     Err(_) => panic!("build.rs prints a number"),
 };
 
-/// Names of one length, since a slice would add a pointer to each.
+/// Names of one length: a slice would add a pointer to each.
 #[rustfmt::skip]
 const NAMES: &[([u8; 6], i32)] = &[
     (*b"HUP   ", libc::SIGHUP),       (*b"INT   ", libc::SIGINT),       (*b"QUIT  ", libc::SIGQUIT),
@@ -38,26 +38,26 @@ const NAMES: &[([u8; 6], i32)] = &[
 ];
 
 impl Signal {
-    /// Sends nothing: only asks whether a signal could be sent.
+    /// Sends nothing: only checks whether a signal could be sent.
     pub const CHECK: Signal = Signal(0);
-    /// Lets a stopped process go on, and so see the other signals.
+    /// Continues a stopped process, which then handles its other signals.
     pub const CONT: Signal = Signal(libc::SIGCONT);
-    /// Reload, by the custom of daemons.
+    /// Reload, by convention of daemons.
     pub const HUP: Signal = Signal(libc::SIGHUP);
-    /// As Ctrl-C on a terminal.
+    /// Ctrl-C on a terminal.
     pub const INT: Signal = Signal(libc::SIGINT);
     /// Cannot be caught.
     pub const KILL: Signal = Signal(libc::SIGKILL);
-    /// As Ctrl-\ on a terminal; several daemons finish their work first.
+    /// Ctrl-\ on a terminal. Several daemons finish their work first.
     pub const QUIT: Signal = Signal(libc::SIGQUIT);
-    /// Please end: what kill(1) sends by default.
+    /// Terminate: the default of kill(1).
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// For the program to define.
     pub const USR1: Signal = Signal(libc::SIGUSR1);
     /// For the program to define.
     pub const USR2: Signal = Signal(libc::SIGUSR2);
 
-    /// The signal with this number: 0, or up to the last that this system has (64 on Linux, 127 there on MIPS).
+    /// The signal with this number: 0, or up to the last one that this system has (64 on Linux, 127 on Linux for MIPS).
     #[must_use]
     pub const fn from_raw(raw: i32) -> Option<Signal> {
         if raw < 0 || raw > LAST_SIGNAL { None } else { Some(Signal(raw)) }
@@ -85,8 +85,8 @@ impl Signal {
         found.map(|(_, number)| Signal(*number))
     }
 
-    /// The signal with this name, as [`Signal::from_name`] takes it, or with this decimal number: what kill(1) takes.
-    /// Bytes, since the arguments of a program need not be UTF-8.
+    /// The signal with this name (see [`Signal::from_name`]) or this decimal number, as in kill(1). Takes bytes, since
+    /// the arguments of a program need not be UTF-8.
     ///
     /// ```
     /// # use pidflock::Signal;
@@ -108,7 +108,7 @@ impl Signal {
     }
 }
 
-/// Without `SIG`: `HUP`. The number where there is no name, as for 0 and real-time signals.
+/// Prints the name without `SIG`: `HUP`. Prints the number if there is no name, as for 0 and real-time signals.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
@@ -124,7 +124,7 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// What [`Signal::parse`] takes.
+/// Parses like [`Signal::parse`].
 impl FromStr for Signal {
     type Err = InvalidSignal;
 
@@ -133,7 +133,7 @@ impl FromStr for Signal {
     }
 }
 
-/// A text is neither the name nor the number of a signal.
+/// The text is neither the name nor the number of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InvalidSignal;
 
