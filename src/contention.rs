@@ -18,13 +18,12 @@ const FIRST_PAUSE: u64 = 48_000;
 const MAX_DOUBLINGS: u32 = 6;
 const MAX_DOUBLINGS_WAITING: u32 = 10;
 
-/// How many retries (3 ms) a caller makes that does not wait, if the file does not name the holder, or if another
-/// process has a lease on it.
+/// The number of retries if the caller does not wait, and the file does not name its holder or is under a lease: 3 ms.
 const LOOKS_AT_NOBODY: u32 = 6;
 
-/// How many retries (100 ms) any caller makes while another process has a shared lock, also at the end of a wait. That
-/// process does not *hold* the name, so giving up would be wrong. A prober releases within microseconds, unless it
-/// loses its processor, perhaps to other probers.
+/// The number of retries while another process has a shared lock, even at the end of a wait: 100 ms. That process does
+/// not *hold* the name, so giving up would be wrong. A prober releases within microseconds, unless it loses its
+/// processor, perhaps to other probers.
 const LOOKS_AT_SHARED: u32 = 40;
 
 /// How often in a row a file may vanish between two calls before we give up. Each time, another process acquired and
@@ -83,7 +82,7 @@ impl Backoff {
         Backoff { until: Until::Never, pauses: 0, looks: 0, turns: 0, may_ask: false }
     }
 
-    /// Sleeps until the caller may repeat steps 3 to 5 after this failure. Returns the failure if it may not.
+    /// Sleeps until the caller may repeat steps 3 to 5 after this failure, or returns the failure.
     pub(crate) fn retry(&mut self, failure: Failure) -> Result<(), Failure> {
         match failure {
             Failure::REPLACED if self.turns + 1 < TURNS => {
@@ -105,7 +104,8 @@ impl Backoff {
         }
     }
 
-    /// Another open file keeps us from a lock of this kind. Sleeps until that may have changed.
+    /// Another open file keeps us from a lock of this kind. Sleeps until that may have changed, or fails if it is time
+    /// to give up.
     pub(crate) fn wait_for_change(&mut self, file: BorrowedFd<'_>, kind: LockKind) -> Result<(), Failure> {
         self.turns = 0;
         // Any holder, any kind of lock. If the file system cannot wait, poll instead. If it cannot lock, the next try
@@ -146,7 +146,7 @@ impl Backoff {
         pause.min(left)
     }
 
-    /// With no time left, sleeps if fewer tries than this were made since. Otherwise refuses.
+    /// With no time left: sleeps if fewer than `looks` tries were made, or fails.
     #[inline(always)] // lets a program that never waits drop the clock
     fn look_again(&mut self, looks: u32, refused: Failure) -> Result<(), Failure> {
         if self.looks >= looks {

@@ -1,8 +1,8 @@
 //! What the kernel says about a process and a lock: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5).
 //!
-//! A claim is not enough to direct a signal: it may be stale, forged, or a PID of another PID namespace. So this asks
-//! two sources. The descriptors of the process show which locks it has now. Reading them needs the permission of
-//! ptrace(2). /proc/locks shows which process took a lock. Everybody may read it.
+//! A claim is not enough to direct a signal: it may be stale, forged, or a PID of another PID namespace. So this module
+//! asks two sources. The descriptors of the process show which locks it has now, but reading them needs the permission
+//! of ptrace(2). /proc/locks shows which process took a lock, and everybody may read it.
 //!
 //! Nothing here waits for another file system. Files are compared by the numbers that the kernel prints. If these do
 //! not settle it, statx(2) does, without asking a server.
@@ -92,8 +92,8 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
     Ok(confirmed)
 }
 
-/// Calls `f` with each process that has the lock on this file now, if /proc shows its descriptors. Calls it with none
-/// if this /proc does not number processes as we do.
+/// Calls `f` with each process that has the lock on this file now, if /proc shows its descriptors. Never calls it if
+/// this /proc does not number processes as we do.
 #[cfg(proc)]
 pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Failure> {
     let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
@@ -137,8 +137,8 @@ pub(crate) fn may_have_stamped(_: &Process, _: BorrowedFd<'_>) -> Result<bool, F
     Ok(false)
 }
 
-/// The user who owns a file. None if that user has no ID in our user namespace. All such users look like one. If we
-/// have no ID either, that one looks like us: user_namespaces(7).
+/// The user who owns a file. None if that user has no ID in our user namespace. All such users have the same number
+/// here. If we have no ID either, it is also our number: user_namespaces(7).
 #[cfg(proc)]
 pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Failure> {
     /// The default of /proc/sys/kernel/overflowuid.
@@ -161,8 +161,8 @@ pub(crate) fn known_owner(stat: &Stat) -> Result<Option<u32>, Failure> {
 #[cfg(proc)]
 const INFO: usize = 512;
 
-/// The answer of the kernel. None if it denies access, or if the entry does not exist or has gone. Any other error must
-/// not pass for that.
+/// The answer of the kernel. None if it denies access, or if the entry does not exist any more. Any other error is
+/// returned.
 #[cfg(proc)]
 fn told<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
@@ -284,7 +284,8 @@ struct Target {
     id: FileId,
     /// As the kernel prints them for a lock. None before Linux 5.14.
     kernel_id: Option<FileId>,
-    /// Our own descriptor of the file, if the process is this one. It says nothing about a lock.
+    /// Our own descriptor of the file, if the process is this one. The search skips it: it does not show who has the
+    /// lock.
     look: Option<u64>,
 }
 

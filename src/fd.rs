@@ -16,8 +16,8 @@ mod twin {
 
     /// A descriptor that is closed on drop. Twin of `std::os::fd::OwnedFd`.
     ///
-    /// Ignores the result of close(2). After `EINTR` or `EIO` the descriptor is closed all the same, on every system
-    /// that we know. Closing again could close another file's descriptor.
+    /// Ignores the result of close(2). After `EINTR` or `EIO` the descriptor is closed anyway, on every system that we
+    /// know. Closing again could close another file's descriptor.
     #[derive(Debug)]
     pub struct OwnedFd(RawFd);
 

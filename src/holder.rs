@@ -98,9 +98,9 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 
 /// Finds out who holds the name. Never creates, writes or removes anything.
 ///
-/// Asks with a shared lock, held for an instant. [`PidLock::acquire`](crate::PidLock::acquire) retries while it meets
-/// one. The answer may be old when it arrives, and `Free` may carry the claim of a holder that just came. To act on the
-/// answer, call [`acquire`](crate::PidLock::acquire) or [`signal`].
+/// Asks with a shared lock, held for an instant. [`PidLock::acquire`](crate::PidLock::acquire) retries if it meets that
+/// lock. The answer may be old when it arrives, and `Free` may carry the claim of a new holder. To act on the answer,
+/// call [`acquire`](crate::PidLock::acquire) or [`signal`].
 ///
 /// ```
 /// use pidflock::{PidLock, State, probe};
@@ -122,8 +122,8 @@ pub fn read_pid_from(path: impl AsPath) -> Result<Option<Pid>, Error> {
 ///
 /// # Platform-specific behavior
 /// Calls `openat`, `fcntl` (to move a descriptor above 2), `flock`, `fstat`, `fstatat`, `pread` and `close`. To find
-/// the holder, also `pidfd_open` and `ppoll` (`kill` without pidfds), and `getdents64` in /proc. Between retries,
-/// `nanosleep`. What /proc does not show counts neither for the claim nor against it.
+/// the holder, also `getpid`, `pidfd_open` and `ppoll` (`kill` without pidfds), and in /proc `getdents64`, `statx` and
+/// `clock_gettime`. Between retries, `nanosleep`. What /proc does not show counts neither for the claim nor against it.
 pub fn probe(path: impl AsPath) -> Result<State, Error> {
     let asked = match Asked::about(path.bytes(), Wait::Never) {
         Err(failure) if failure.is_contention() => return Ok(State::Held { holder: None }), // a lease
@@ -140,8 +140,8 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
     })
 }
 
-/// Finds the processes that share the lock on the file at `path`, among those that /proc shows: a holder and its
-/// children, or the children that a dead holder left behind. It can find some where [`probe`] names no holder.
+/// Finds the processes that share the lock on the file at `path`, if /proc shows them. These are a holder and its
+/// children, or the children that a dead holder left behind. Where [`probe`] names no holder, this may still find some.
 ///
 /// Fills the buffer from its beginning and returns the number of processes, which may exceed the length of the buffer.
 /// Use it to show which processes keep a name: the library signals none of them. It looks at the descriptors of all
@@ -164,8 +164,8 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
 /// Those of [`read_pid_from`]. [`Error::Sys`] if a call on /proc fails, unless /proc denies access.
 ///
 /// # Platform-specific behavior
-/// Calls `openat`, `fcntl`, `fstat`, `close`, and in /proc `getdents64` and `pread`. Finds none where there is no
-/// /proc.
+/// Calls `openat`, `fcntl`, `fstat`, `fstatat`, `getpid`, `close`, and in /proc `getdents64`, `pread` and `statx`.
+/// Finds none where there is no /proc.
 pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, Error> {
     let (mut room, mut count) = (buffer.iter_mut(), 0);
     let Some((file, stat)) = open_regular(path.bytes())? else { return Ok(0) };
@@ -193,9 +193,9 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
     Ok(())
 }
 
-/// Finds the process that an unlocked PID file names, if that process is alive and older than the stamp. It may then
-/// have written the stamp and lost the lock without ending, as a daemon does that closes descriptors which it did not
-/// open.
+/// Finds the process that an unlocked PID file names, if that process is alive and older than the stamp. It may have
+/// written the stamp and then lost the lock without ending. That happens to a daemon that closes descriptors which it
+/// did not open.
 ///
 /// It is not the holder, so no function here signals it or waits for it. The result is never process 1, since each
 /// container has one. It is `None` where no /proc says when a process started.
@@ -218,7 +218,7 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 /// [`Error::AlreadyLocked`] if a process holds the name. Those of [`probe`].
 ///
 /// # Platform-specific behavior
-/// Calls those of [`probe`], and in /proc `openat`, `pread` and `close`. Source: proc_pid_stat(5).
+/// Calls those of [`probe`]. In /proc, calls `openat`, `pread`, `clock_gettime` and `close`. Source: proc_pid_stat(5).
 pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
     let Some(asked) = Asked::about(path.bytes(), Wait::Never)? else { return Ok(None) };
     let file = asked.free()?;
@@ -238,7 +238,7 @@ pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
 ///
 /// assert_eq!(signal(path, Signal::HUP), Err(Error::NotLocked));
 /// let lock = PidLock::acquire(path)?;
-/// assert_eq!(signal(path, Signal::CHECK)?, lock.pid()); // only asks
+/// assert_eq!(signal(path, Signal::CHECK)?, lock.pid()); // only checks
 /// # Ok::<(), pidflock::Error>(())
 /// ```
 ///
@@ -327,7 +327,7 @@ impl Holder {
         self.process.pid()
     }
 
-    /// Sends a signal to this process, or to no process. Signal 0 only checks.
+    /// Sends a signal to this holder, or to no process. Signal 0 only checks.
     ///
     /// A recycled PID or a planted file must not cost another process its life. So the kernel must say that the holder
     /// has this very lock. Where the kernel says nothing, condition 4 applies. Immediately before the signal, this
@@ -352,17 +352,17 @@ impl Holder {
     ///
     /// # Errors
     /// - [`Error::NotLocked`]: the holder has released the lock, or has died.
-    /// - [`Error::AlreadyLocked`] with no holder: this process does not have the lock, and an unknown process has it.
+    /// - [`Error::AlreadyLocked`] with no holder: an unknown process has the lock, and this one does not.
     /// - [`Error::Replaced`]: the path leads to another file.
     /// - [`Error::NotAPidFile`]: the file has a second hard link, perhaps in another user's directory.
     /// - [`Error::Untrusted`]: condition 1, 3 or 4 does not hold.
     /// - [`Error::Sys`]: usually `NotPermitted` from `kill`: you may not signal the process.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `ppoll` and `pidfd_send_signal`. In /proc, calls
-    /// `openat`, `getdents64`, `pread`, `fstat`, `statx`, `clock_gettime` and `close`. Without pidfds (before Linux
-    /// 5.3, other systems, or forbidden by seccomp), calls `kill` right after the checks. Systems other than Linux have
-    /// no such /proc: there condition 4 decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5),
+    /// Calls `flock`, `pread`, `fstat`, `fstatat`, `geteuid`, `getpid`, `ppoll` and `pidfd_send_signal`. In /proc,
+    /// calls `openat`, `getdents64`, `pread`, `fstat`, `statx`, `clock_gettime` and `close`. Without pidfds (before
+    /// Linux 5.3, other systems, or forbidden by seccomp), calls `kill` right after the checks. Only Linux has such a
+    /// /proc. On other systems condition 4 decides. Source: proc_pid_fdinfo(5), proc_locks(5), proc_pid_status(5),
     /// kill(2).
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let file = self.file.as_fd();
@@ -395,8 +395,9 @@ impl Holder {
     /// [`Error::AlreadyLocked`] when the time is over. [`Error::Sys`] if a call fails.
     ///
     /// # Platform-specific behavior
-    /// Calls `flock`, `pread`, `clock_gettime`, `pidfd_open` or `kill`, and `close`. Sleeps in `ppoll` or `nanosleep`,
-    /// also with [`Wait::Forever`].
+    /// Calls `flock`, `pread`, `fstat`, `clock_gettime`, `pidfd_open` or `kill`, and `close`. For a holder that the
+    /// file does not name, also those of [`probe`] in /proc. Sleeps in `ppoll` or `nanosleep`, even with
+    /// [`Wait::Forever`].
     pub fn wait(&self, wait: Wait) -> Result<(), Error> {
         Ok(self.wait_for_this_one(wait)?)
     }

@@ -28,7 +28,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
-// In reading order: each file uses only those below it, by their own names.
+// In reading order: each file uses only the files below it, and imports each item from its file.
 #[forbid(unsafe_code)]
 mod lock;
 

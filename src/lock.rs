@@ -144,7 +144,8 @@ impl PidLock {
     }
 
     /// Takes over a lock from the program that this process ran before `exec`, or from another process that passed the
-    /// descriptor on. The counterpart of [`hand_over`](PidLock::hand_over). Trusts nothing unchecked.
+    /// descriptor on. The counterpart of [`hand_over`](PidLock::hand_over). Verifies the descriptor before it trusts
+    /// it.
     ///
     /// `fd` must be an open regular file with one link, and `path` must lead to it. If `fd` does not have the lock,
     /// `adopt` takes the lock now, without waiting. `adopt` sets close-on-exec again and stamps the file with the PID
@@ -158,7 +159,7 @@ impl PidLock {
     ///
     /// let lock = PidLock::acquire(path)?;
     /// let fd = lock.hand_over()?;
-    /// // ... exec; the next program image knows the number of `fd` from its arguments, say ...
+    /// // ... exec; the next program image gets the number of `fd`, for example as an argument ...
     /// let lock = PidLock::adopt(fd, path)?;
     /// lock.release()?;
     /// # Ok::<(), pidflock::Error>(())
@@ -236,19 +237,18 @@ impl PidLock {
     /// Makes this process the owner and writes its PID into the file. Call it in a child, after `fork`.
     ///
     /// The owner may call it repeatedly. Each call touches the file (its mtime). Supervisors that watch the file, such
-    /// as finit, take that for "ready again" after a SIGHUP. If an init system expects a process to *touch* the file
-    /// after a reload, call this.
+    /// as finit, take that for "ready again" after a SIGHUP. So call it after a reload if your init system expects
+    /// that.
     ///
     /// Before `exec`, also call [`hand_over`](PidLock::hand_over), since the descriptor is close-on-exec. Otherwise the
     /// file names a process that does not have the lock, and that process cannot be signalled through the file.
     ///
-    /// From then on, the parent's copy only closes, whether dropped or released: it checks the claim, and asks for the
-    /// lock, before it touches anything. It cannot detect two cases, so call [`disown`](PidLock::disown) in the parent:
+    /// After `restamp`, the parent's copy only closes, whether dropped or released: it checks the claim, and asks for
+    /// the lock, before it touches anything. It cannot detect two cases, so call [`disown`](PidLock::disown) in the
+    /// parent:
     ///
     /// - The parent must not release *while* the child restamps: the two share one lock, which cannot keep them apart.
     /// - If both have the same PID, each in its PID namespace, the claim cannot keep them apart.
-    ///
-    /// A process that only *touches* the file, as an init system may ask for after a reload, calls this as well.
     ///
     /// # Errors
     /// - [`Error::Replaced`]: the path no longer names the locked file. The parent may have released it.
@@ -300,7 +300,7 @@ impl PidLock {
     /// Touches nothing that belongs to another process. In a forked child, after a child took over with `restamp`, or
     /// if another process has the lock by now, it only closes the descriptor. If the path leads to another file, it
     /// leaves that file alone. If it cannot remove the file (privileges dropped, read-only file system), it empties the
-    /// file and releases the lock all the same.
+    /// file and still releases the lock.
     ///
     /// A worker's child can get the PID of a dead holder while it shares its lock, and then passes for the holder. Let
     /// workers [`disown`](PidLock::disown) their copy.
@@ -368,8 +368,8 @@ impl PidLock {
     /// this process, which keeps its PID over `exec`. The next program image takes over with [`adopt`](PidLock::adopt).
     /// Or it just holds the name for as long as it lives, as under `pidflock run`.
     ///
-    /// The descriptor's number is 3 or above. Every child that starts before `adopt` inherits the descriptor, and with
-    /// it the lock.
+    /// The descriptor's number is 3 or above. Every child that is started before `adopt` inherits the descriptor, and
+    /// with it the lock.
     ///
     /// # Errors
     /// [`Error::Sys`] if `fcntl` fails. The name is then released.
@@ -456,7 +456,7 @@ impl Options {
     /// Those of [`PidLock::adopt`].
     ///
     /// # Platform-specific behavior
-    /// Calls those of [`PidLock::adopt`].
+    /// Calls those of [`PidLock::adopt`], and `fchmod` if you set a mode.
     pub fn adopt(self, fd: OwnedFd, path: impl AsPath) -> Result<PidLock, Error> {
         Ok(self.adopt_bytes(fd, path.bytes())?)
     }

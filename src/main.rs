@@ -14,7 +14,7 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[cfg(any(feature = "std", debug_assertions))]
-extern crate std; // brings the panic handler, which a library with std has already. A debug build can panic.
+extern crate std; // for its panic handler, which a library with std already brings. A debug build can panic.
 
 mod command;
 

@@ -125,9 +125,9 @@ impl Options {
         Options { sync, ..self }
     }
 
-    /// Whether a release removes the file (the default) or empties it and leaves it behind. Leave it in a directory
-    /// that the daemon may not write, or beside programs that lock the file without comparing it with the path, as
-    /// flock(1) does. A failed acquire then leaves the file behind, too, even if it created it.
+    /// Whether a release removes the file (the default) or empties it and leaves it behind. Leave it if the daemon may
+    /// not write to the directory, or if other programs lock the file without comparing it with the path, as flock(1)
+    /// does. A failed acquire then leaves the file behind, too, even if it created it.
     pub const fn remove_on_release(self, remove: bool) -> Options {
         Options { remove_on_release: remove, ..self }
     }

@@ -151,7 +151,7 @@ impl TryFrom<u32> for Pid {
     }
 }
 
-/// Decimal digits and nothing else. [`Pid::parse`] reads the text of a PID file.
+/// Accepts decimal digits and nothing else. [`Pid::parse`] reads the text of a PID file.
 impl FromStr for Pid {
     type Err = InvalidPid;
 

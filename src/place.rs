@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Moves the descriptor of a new file above the standard streams, or removes the file.
+    /// Moves the descriptor of a new file above the standard streams. On failure, removes the file.
     fn move_created(&self, file: OwnedFd) -> Result<OwnedFd, Failure> {
         if file.as_raw_fd() >= sys::LOWEST_FD {
             return Ok(file);

@@ -14,7 +14,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The living process with this PID. None if it is dead, or a zombie.
+    /// The living process with this PID. None if it is dead or a zombie. (Without pidfds, a zombie counts as living.)
     #[cfg(pidfd)]
     pub(crate) fn find(pid: Pid) -> Result<Option<Process>, Failure> {
         let opened = match sys::pidfd_open(pid.get()) {
@@ -57,7 +57,7 @@ impl Process {
         sys::sleep(nanoseconds);
     }
 
-    /// Whether it is dead, or a zombie.
+    /// Whether it is dead or a zombie. (Without pidfds, a zombie counts as living.)
     pub(crate) fn has_ended(&self) -> bool {
         #[cfg(pidfd)]
         if let Some(pidfd) = &self.pidfd {

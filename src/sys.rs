@@ -60,8 +60,8 @@ pub(crate) const LISTING: c_int = c::O_RDONLY | c::O_DIRECTORY;
 #[cfg(proc)]
 pub(crate) const LINK: c_int = c::O_PATH;
 
-/// For a file of unknown type: never follows a symbolic link, waits for a FIFO's other end, or makes a terminal ours.
-/// Never `O_TRUNC`: the content belongs to the holder.
+/// For a file of unknown type. Does not follow a symbolic link, wait for the other end of a FIFO, or acquire a
+/// controlling terminal. Never `O_TRUNC`: the content belongs to the holder.
 pub(crate) const READ: c_int = c::O_RDONLY | c::O_NOFOLLOW | c::O_NONBLOCK | c::O_NOCTTY;
 pub(crate) const READ_WRITE: c_int = c::O_RDWR | c::O_NOFOLLOW | c::O_NONBLOCK | c::O_NOCTTY;
 pub(crate) const CREATE: c_int = READ_WRITE | c::O_CREAT | c::O_EXCL;
@@ -321,7 +321,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
-/// fstatat(2), of a symbolic link itself.
+/// fstatat(2), without following a symbolic link.
 pub(crate) fn fstatat(directory: BorrowedFd<'_>, name: &CStr) -> Result<Stat> {
     #[cfg(wide_stat)]
     if let Some(result) = unless_refused(statx(Call::Fstatat, directory, name, c::AT_SYMLINK_NOFOLLOW)) {
@@ -473,7 +473,7 @@ pub(crate) const WALL: Clock = c::CLOCK_REALTIME;
 #[cfg(proc)]
 pub(crate) const BOOT: Clock = c::CLOCK_BOOTTIME;
 
-/// clock_gettime(2): nanoseconds since the clock's start. Overflows after 584 years.
+/// clock_gettime(2): nanoseconds since the clock's start. Saturates after 584 years.
 pub(crate) fn now(clock: Clock) -> Result<u64> {
     let mut time = timespec(0);
     // SAFETY: the pointer is to our own timespec.

@@ -1,15 +1,15 @@
 //! The guard of `pidflock run`: it shares the lock, sleeps until COMMAND has ended, and cleans up.
 //!
 //! COMMAND may close the inherited descriptor, as many daemons close all that they did not open. The guard's copy still
-//! holds the name. The guard is not COMMAND's child, since a daemon might wait for that. It keeps nothing else that
-//! `run` was started with: no stream that a reader reads to its end, no terminal, no directory.
+//! holds the name. The guard is not COMMAND's child, since a daemon may wait for all its children. It keeps nothing
+//! else that `run` was started with: no stream whose reader waits for its end, no terminal, no directory.
 
 use super::sys::{self, Disposition, Watched};
 use core::time::Duration;
 use pidflock::{AsRawFd, Errno, PidLock, Wait};
 
-/// How long the guard waits for COMMAND's children that share the lock, so that it can remove the file after all. Most
-/// children that end because COMMAND ended do so sooner.
+/// How long the guard waits for processes that COMMAND left behind with the lock, to remove the file after all. Most of
+/// those that end because COMMAND ended do so sooner.
 const LEFT_BEHIND_WAIT: Wait = Wait::For(Duration::from_secs(1));
 
 /// Starts a guard that shares this lock. On return, the guard is complete. On failure, there is no guard, and the lock

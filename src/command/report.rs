@@ -7,7 +7,7 @@ use super::{
 use core::ffi::CStr;
 use pidflock::{Errno, Error, Pid, State};
 
-/// Exit codes, by the numbers of sysexits(3), of a shell (126, 127), and of the LSB for `status`.
+/// Exit codes: those of sysexits(3), of a shell (126, 127), and of the LSB for `status`.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     pub(crate) const USAGE: u8 = 64;

@@ -1,4 +1,4 @@
-//! `pidflock run`: lock, stamp, leave a guard, exec.
+//! `pidflock run`: lock, stamp, start a guard, exec.
 
 use super::{
     guard,
@@ -18,7 +18,7 @@ const FD: &[u8] = b"PIDFLOCK_FD=";
 const PID: &[u8] = b"PIDFLOCK_PID=";
 
 /// Becomes COMMAND, which keeps the PID. COMMAND inherits the locked descriptor unless `-o` is given, and no other
-/// descriptor. Returns only if exec fails.
+/// descriptor that `run` opened. Returns only if exec fails.
 pub(crate) fn run(mut words: Words) -> Ended<u8> {
     let chosen = words.options(b"wt:oxE:m:")?;
     let pidfile = words.pidfile()?;
@@ -29,7 +29,8 @@ pub(crate) fn run(mut words: Words) -> Ended<u8> {
     }
     let wait = chosen.wait.unwrap_or(Wait::Never);
 
-    // A stamp beyond the file-size limit must fail, not kill us. COMMAND gets its own disposition back.
+    // A stamp beyond the file-size limit must fail, not kill us. COMMAND gets the disposition that `run` was started
+    // with.
     let on_file_size = Disposition::IGNORE_FILE_SIZE.exchange();
     let fail = |error| match (error, failed(pidfile, error)) {
         (Error::AlreadyLocked { .. }, code) => chosen.held.unwrap_or(code),

@@ -20,7 +20,7 @@ pub(crate) fn signal(mut words: Words) -> Ended<u8> {
 }
 
 /// Signals the holder and waits until it releases the lock. Neither signals nor waits for a successor that takes the
-/// name meanwhile. Succeeds if no process holds the name.
+/// name in between. A name that no process holds is stopped already.
 pub(crate) fn stop(mut words: Words) -> Ended<u8> {
     let chosen = words.options(b"ks:t:")?;
     let wait = chosen.wait.unwrap_or(STOP_WAIT);
@@ -53,7 +53,7 @@ fn signal_and_wait(holder: &Holder, signal: Signal, wait: Wait) -> Result<(), Er
         let _not_stopped_as_a_rule = holder.signal(Signal::CONT);
     }
     match signalled {
-        // It may have died meanwhile. Its children may still have the lock.
+        // It may just have died. Its children may still have the lock.
         Ok(()) | Err(Error::NotLocked) => holder.wait(wait),
         Err(error) => Err(error),
     }

@@ -174,7 +174,7 @@ fn signal(text: &'static [u8]) -> Ended<Signal> {
     Signal::parse(text).ok_or_else(|| misused("invalid signal", text))
 }
 
-/// A number in digits of this base and nothing else.
+/// Reads a number in digits of this base and nothing else.
 fn number(text: &[u8], base: u32) -> Option<u64> {
     if text.is_empty() {
         return None;
