@@ -307,6 +307,18 @@ fn a_file_that_is_there_keeps_its_mode_unless_one_is_asked_for() {
 }
 
 #[test]
+fn an_adopted_file_gets_the_mode_that_is_asked_for() {
+    let scratch = Scratch::new();
+    let path = scratch.path("adopted");
+    let lock = PidLock::options().mode(0o644).acquire(path).unwrap();
+    let lock = PidLock::adopt(lock.hand_over().unwrap(), path).unwrap();
+    assert_eq!(mode(path), 0o644);
+    let lock = PidLock::options().mode(0o600).adopt(lock.hand_over().unwrap(), path).unwrap();
+    assert_eq!(mode(path), 0o600);
+    lock.release().unwrap();
+}
+
+#[test]
 fn the_file_of_another_user_keeps_its_mode() {
     if !is_root() {
         return skip("only root can be two users");
