@@ -103,7 +103,7 @@ fn the_synopsis_is_everywhere_the_same() {
 fn every_option_is_explained_with_its_value_and_its_subcommands() {
     let help = help();
     let (known, valued) = behaviour();
-    let list = between(section("DESCRIPTION"), "The options are:", ".El");
+    let list = between(section("OPTIONS"), ".Bl", ".El");
     let shown: Vec<String> = list.lines().filter(|line| line.starts_with(".It")).map(shown).collect();
     let manual = options(shown.iter().map(String::as_str));
     assert_eq!(options(help.lines().flat_map(|line| line.split("; "))), manual, "--help, and the manual page");
@@ -153,7 +153,7 @@ fn the_exit_codes_are_everywhere_the_same() {
     let items = |text: &str| -> BTreeSet<i32> {
         text.lines().filter_map(|line| line.strip_prefix(".It ")?.parse().ok()).collect()
     };
-    let (text, status) = section("EXIT STATUS").split_once(".Ss ").unwrap();
+    let (text, status) = section("EXIT \\&STATUS").split_once(".Ss ").unwrap();
     assert_eq!(items(text), BTreeSet::from(all), "the manual page");
     assert_eq!(items(status), BTreeSet::from(of_status), "the manual page");
 
