@@ -125,8 +125,8 @@ fn a_first_line_of_more_than_63_bytes_is_no_claim() {
 #[test]
 fn every_format_of_the_page_is_read_as_the_page_says() {
     let page = include_str!("../doc/coming-from.md");
-    let (_, section) = page.split_once("\n# Formats of PID files\n").unwrap();
-    let section = section.split("\n# ").next().unwrap();
+    let (_, section) = page.split_once("\n## Formats of PID files\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
     let mut rows = 0;
     for row in section.lines().filter_map(|line| line.strip_prefix("| `\"")) {
         let (text, rest) = row.split_once("\"` | ").unwrap();
