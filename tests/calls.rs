@@ -73,7 +73,7 @@ fn locked(path: &str, content: &str, kind: i32) -> fs::File {
 }
 
 #[test]
-fn what_looks_held_is_looked_at_again_only_if_it_may_be_free() {
+fn a_held_name_is_retried_only_if_it_may_be_free() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let me = format!("{}\n", std::process::id());
@@ -97,7 +97,7 @@ fn what_looks_held_is_looked_at_again_only_if_it_may_be_free() {
 }
 
 #[test]
-fn a_waiter_takes_its_time_with_a_holder_and_is_quick_while_there_is_none() {
+fn a_waiter_polls_slowly_beside_a_holder_and_fast_without_one() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let me = format!("{}\n", std::process::id());
@@ -143,7 +143,7 @@ fn nanoseconds(pid: i32, address: u64) -> i64 {
 }
 
 #[test]
-fn a_stamp_cuts_off_only_what_there_is_to_cut_off() {
+fn a_stamp_truncates_only_a_longer_text() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let (write, cut) = (libc::SYS_pwrite64, libc::SYS_ftruncate);
@@ -173,7 +173,7 @@ fn a_stamp_cuts_off_only_what_there_is_to_cut_off() {
 }
 
 #[test]
-fn a_file_that_vanishes_before_it_is_removed_is_as_good_as_removed() {
+fn a_file_that_vanishes_before_its_removal_counts_as_removed() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     for (errno, expected) in [
@@ -197,7 +197,7 @@ fn a_file_that_vanishes_before_it_is_removed_is_as_good_as_removed() {
 }
 
 #[test]
-fn a_holder_that_dies_just_before_the_signal_has_let_go() {
+fn a_holder_that_dies_just_before_the_signal_is_not_locked() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -291,7 +291,7 @@ fn a_release_asks_for_the_lock_before_it_touches_the_file_and_makes_at_most_eigh
 
 /// A file system that has nothing to flush says one of these.
 #[test]
-fn a_stamp_that_need_not_be_flushed_is_a_good_stamp() {
+fn a_file_system_without_fsync_does_not_fail_a_stamp() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     for (errno, good) in [(libc::EINVAL, true), (libc::EROFS, true), (libc::ENOSYS, true), (libc::EIO, false)] {

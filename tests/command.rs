@@ -157,7 +157,7 @@ fn exists(path: &str) -> bool {
 // run
 
 #[test]
-fn run_holds_the_name_for_command_and_makes_the_directories() {
+fn run_holds_the_name_for_command_and_creates_the_directories() {
     let scratch = Scratch::new();
     let path = scratch.path("a/b/pid");
     let mut holder = hold(path);
@@ -220,7 +220,7 @@ fn a_command_that_cannot_be_run_leaves_the_name_free_and_no_file() {
 }
 
 #[test]
-fn run_gives_the_file_the_mode_and_by_default_leaves_that_of_an_old_one() {
+fn run_sets_the_mode_and_by_default_keeps_the_mode_of_an_existing_file() {
     let scratch = Scratch::new();
     for (name, options, mode) in [
         ("a", &["-xm", "600"][..], 0o600),
@@ -296,7 +296,7 @@ fn command_inherits_the_locked_descriptor_and_no_other() {
 }
 
 #[test]
-fn with_the_standard_streams_closed_the_lock_takes_none_of_their_places() {
+fn the_lock_never_becomes_a_standard_stream() {
     let scratch = Scratch::new();
     let (plain, others, locked) = inherited(scratch.path("pid"), || {
         (0..3).for_each(|stream| assert_eq!(unsafe { libc::close(stream) }, 0));
@@ -308,7 +308,7 @@ fn with_the_standard_streams_closed_the_lock_takes_none_of_their_places() {
 }
 
 #[test]
-fn command_gets_the_disposition_of_the_file_size_signal_that_was() {
+fn command_inherits_the_disposition_of_the_file_size_signal() {
     let scratch = Scratch::new();
     for (action, ignored) in [(libc::SIG_DFL, false), (libc::SIG_IGN, true)] {
         let mut command = run(&[], scratch.path("pid"));
@@ -318,7 +318,7 @@ fn command_gets_the_disposition_of_the_file_size_signal_that_was() {
 }
 
 #[test]
-fn a_run_under_a_file_size_limit_fails_with_a_line_and_does_not_die() {
+fn a_run_under_a_file_size_limit_fails_with_a_message_and_does_not_die() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut command = run(&[], path);
@@ -362,7 +362,7 @@ fn a_command_that_cannot_be_run_under_a_file_size_limit_leaves_the_name_free_and
 // status
 
 #[test]
-fn status_tells_held_stale_absent_and_unknown() {
+fn status_reports_held_stale_absent_and_unknown() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let status = |path: &str| say(&["status", path]);
@@ -489,7 +489,7 @@ fn stop_ends_the_holder_and_waits_for_the_lock() {
 }
 
 #[test]
-fn stop_gives_up_on_a_holder_that_stays_unless_it_is_to_kill() {
+fn stop_gives_up_on_a_holder_that_stays_unless_k_is_given() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut holder = hold_against_term(path);
@@ -502,7 +502,7 @@ fn stop_gives_up_on_a_holder_that_stays_unless_it_is_to_kill() {
 }
 
 #[test]
-fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
+fn stop_fails_while_a_child_of_the_dead_holder_keeps_the_lock() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for options in [&["-t", "0.2"][..], &["-k", "-t", "0.2"]] {
@@ -525,7 +525,7 @@ fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
 }
 
 #[test]
-fn stop_ends_a_holder_that_is_stopped() {
+fn stop_ends_a_stopped_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut holder = hold(path);
@@ -707,7 +707,7 @@ fn wrong_usage_is_one_line_that_names_the_word_and_64() {
 }
 
 #[test]
-fn help_fits_a_terminal_and_can_be_had_everywhere() {
+fn help_fits_a_terminal_and_every_subcommand_has_it() {
     let _scratch = Scratch::new();
     let help = say(&["--help"]);
     assert_eq!((help.end, &*help.err), (End::Exit(0), ""));
@@ -729,7 +729,7 @@ fn help_fits_a_terminal_and_can_be_had_everywhere() {
 }
 
 #[test]
-fn what_cannot_be_a_path_is_wrong_usage_and_other_errors_are_the_systems() {
+fn an_invalid_path_is_a_usage_error_and_other_errors_are_system_errors() {
     let scratch = Scratch::new();
     let (plain, link) = (scratch.path("plain"), scratch.path("link"));
     fs::write(plain, "").unwrap();
@@ -823,7 +823,7 @@ fn a_name_of_any_length_is_followed_by_the_reason() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_printed_is_an_error() {
+fn an_output_that_cannot_be_written_is_an_error() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let _holder = hold(path);

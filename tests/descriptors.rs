@@ -106,7 +106,7 @@ fn exec_closes_a_descriptor_that_was_moved_up() {
 }
 
 #[test]
-fn whichever_way_a_lock_goes_it_leaves_no_descriptor() {
+fn no_way_to_end_a_lock_leaves_a_descriptor() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     type Way = fn(PidLock, &str);
@@ -138,7 +138,7 @@ fn whichever_way_a_lock_goes_it_leaves_no_descriptor() {
 }
 
 #[test]
-fn looking_from_outside_leaves_no_descriptor() {
+fn a_query_leaves_no_descriptor() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let look = || {
@@ -162,7 +162,7 @@ fn looking_from_outside_leaves_no_descriptor() {
 
 /// What turns out not to be the file at the path is not ours to close; what is, is closed.
 #[test]
-fn a_refused_adoption_closes_only_what_is_the_file() {
+fn a_refused_adoption_closes_only_the_file_at_the_path() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("a.pid"), scratch.path("other.pid"));
     let fd = PidLock::acquire(path).unwrap().hand_over().unwrap();

@@ -170,7 +170,7 @@ fn every_number_of_a_manual_page_has_its_name() {
 }
 
 #[test]
-fn no_number_of_the_kernel_is_lost() {
+fn every_errno_keeps_its_number() {
     for raw in 1..=133 {
         let errno = Errno::from_raw(raw);
         assert_eq!(errno.as_raw(), raw);

@@ -222,7 +222,7 @@ fn a_proc_in_which_we_have_no_number_is_not_believed() {
 }
 
 #[test]
-fn an_asker_without_a_main_thread_finds_the_evidence() {
+fn a_caller_without_a_main_thread_finds_the_evidence() {
     if !is_root() || !sees_others() {
         return skip("only root can be two users, and see what others have open");
     }
@@ -311,7 +311,7 @@ fn the_number_that_a_daemon_in_a_pid_namespace_has_written_reaches_no_stranger_o
 }
 
 #[test]
-fn without_sys_ptrace_a_lock_whose_taker_is_dead_is_the_holders_only_by_a_file_that_nobody_else_can_write() {
+fn without_sys_ptrace_a_dead_takers_lock_is_trusted_only_by_a_file_that_nobody_else_can_write() {
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -361,7 +361,7 @@ fn a_stranger_whose_main_thread_has_exited_is_not_the_holder() {
 }
 
 #[test]
-fn where_a_file_system_keeps_its_locks_to_itself_a_file_that_only_root_can_write_is_believed() {
+fn on_a_file_system_that_hides_its_locks_a_file_that_only_root_can_write_is_believed() {
     let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
@@ -647,7 +647,7 @@ fn in_a_user_namespace_that_maps_nobody_the_file_of_another_user_directs_no_sign
 }
 
 #[test]
-fn a_process_that_is_only_in_effect_the_file_owners_is_not_signalled() {
+fn a_process_with_only_the_effective_user_of_the_file_owner_is_not_signalled() {
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -695,7 +695,7 @@ fn with_users(path: &str, users: [u32; 3], ask: impl FnOnce(Target)) {
 }
 
 #[test]
-fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a_lock_on_it() {
+fn a_file_system_that_does_not_answer_does_not_delay_stop() {
     let scratch = Scratch::new();
     if !may_make_namespaces() || !sees_others() {
         return skip("only root may mount, and see what others have open");
@@ -730,7 +730,7 @@ fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a
 }
 
 #[test]
-fn a_holder_is_signalled_although_it_has_something_open_that_cannot_be_looked_at() {
+fn a_holder_with_an_open_file_that_cannot_be_checked_is_signalled() {
     if !is_root() || !sees_others() {
         return skip("only root may mount, and see what others have open");
     }
@@ -776,7 +776,7 @@ fn mount_fuse(target: &str, root: &str, user: u32) -> Option<fs::File> {
 
 /// A file system that a user shows to nobody else answers neither us nor root: it cannot have the file that we have open.
 #[test]
-fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_its_way() {
+fn a_fuse_lock_that_cannot_be_checked_is_neither_taken_for_the_lock_nor_hides_it() {
     if !is_root() || !sees_others() {
         return skip("only root may mount, and see what others have open");
     }

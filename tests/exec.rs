@@ -35,7 +35,7 @@ fn flock(fd: RawFd, operation: i32) {
 }
 
 #[test]
-fn a_lock_that_is_handed_over_is_open_over_exec_and_still_locked_and_named() {
+fn a_lock_that_is_handed_over_survives_exec_locked_and_named() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -59,7 +59,7 @@ fn a_lock_that_is_handed_over_is_open_over_exec_and_still_locked_and_named() {
 
 /// A lock does not carry its options: the one who adopts says them again.
 #[test]
-fn a_lock_that_is_adopted_with_options_keeps_to_them() {
+fn a_lock_that_is_adopted_with_options_keeps_them() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let options = PidLock::options().remove_on_release(false);
@@ -73,7 +73,7 @@ fn a_lock_that_is_adopted_with_options_keeps_to_them() {
 }
 
 #[test]
-fn a_lock_that_is_handed_over_low_is_open_above_the_standard_streams() {
+fn a_lock_that_is_handed_over_low_moves_above_the_standard_streams() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let child = fork(|| {
@@ -213,7 +213,7 @@ fn a_descriptor_that_is_not_the_file_at_the_path_is_refused_and_stays_open() {
 }
 
 #[test]
-fn a_number_that_is_no_descriptor_is_refused() {
+fn a_number_that_is_not_a_descriptor_is_refused() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     fs::write(path, "4242\n").unwrap();

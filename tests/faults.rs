@@ -116,7 +116,7 @@ const NO_DESCRIPTOR: Error = Error::Sys { call: Call::Openat, errno: Errno::TooM
 
 /// An acquire needs two descriptors: the directory's and the file's.
 #[test]
-fn no_free_descriptor_is_an_error_and_leaves_all_as_it_was() {
+fn no_free_descriptor_is_an_error_and_changes_nothing() {
     let scratch = Scratch::new();
     let (fresh, stale) = (scratch.path("fresh"), scratch.path("stale"));
     fs::write(stale, "4194305\n").unwrap();
@@ -183,7 +183,7 @@ fn no_free_descriptor_above_the_standard_streams_is_an_error_and_leaves_no_file(
 
 /// Looking at the holder needs a third one. Without it the holder has no name, and it is a refusal all the same.
 #[test]
-fn a_refusal_is_told_as_such_without_a_descriptor_to_find_the_holder() {
+fn contention_is_reported_without_a_descriptor_to_find_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -423,7 +423,7 @@ fn become_nobody_in(directory: &str) {
 }
 
 #[test]
-fn no_permission_is_an_error_and_leaves_all_as_it_was() {
+fn no_permission_is_an_error_and_changes_nothing() {
     let scratch = Scratch::new();
     let (directory, stale) = (scratch.path("closed"), scratch.path("closed/stale"));
     fs::create_dir(directory).unwrap();
@@ -455,7 +455,7 @@ fn no_permission_is_an_error_and_leaves_all_as_it_was() {
 }
 
 #[test]
-fn a_read_only_file_system_is_an_error_and_leaves_all_as_it_was() {
+fn a_read_only_file_system_is_an_error_and_changes_nothing() {
     let scratch = Scratch::new();
     let directory = scratch.directory.to_str().unwrap();
     let (fresh, stale) = (scratch.path("fresh"), scratch.path("stale"));
@@ -520,7 +520,7 @@ fn a_release_after_chroot_removes_the_right_file() {
 }
 
 #[test]
-fn without_proc_and_dev_all_still_works() {
+fn everything_works_without_proc_and_dev() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart_with_mounts(|| {

@@ -195,7 +195,7 @@ fn without_waiting_locks(errno: libc::c_int, work: impl FnOnce()) {
 const NO_WAITING: [libc::c_int; 3] = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EWOULDBLOCK];
 
 #[test]
-fn where_flock_cannot_wait_a_name_is_taken_released_and_looked_at() {
+fn where_flock_cannot_wait_a_name_is_acquired_released_and_probed() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for errno in NO_WAITING {
@@ -217,7 +217,7 @@ fn where_flock_cannot_wait_a_name_is_taken_released_and_looked_at() {
 }
 
 #[test]
-fn where_flock_cannot_wait_a_waiter_looks_again() {
+fn where_flock_cannot_wait_a_waiter_polls() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for errno in NO_WAITING {
@@ -264,7 +264,7 @@ fn where_flock_cannot_wait_a_holder_is_stopped() {
 
 /// An unlock that the kernel refuses is done by the close that follows.
 #[test]
-fn a_release_whose_unlock_is_refused_has_let_go() {
+fn a_release_whose_unlock_is_refused_still_releases() {
     let scratch = Scratch::new();
     let paths = [scratch.path("removed"), scratch.path("emptied")];
     let child = fork(|| {
@@ -285,7 +285,7 @@ fn a_release_whose_unlock_is_refused_has_let_go() {
 }
 
 #[test]
-fn where_nothing_can_be_flushed_a_stamp_is_as_good_as_flushed() {
+fn where_nothing_can_be_flushed_a_stamp_counts_as_flushed() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let nothing_to_flush = [libc::EINVAL, libc::EROFS, libc::ENOSYS, libc::EOPNOTSUPP];

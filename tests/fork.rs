@@ -127,7 +127,7 @@ fn launch(launcher: impl FnOnce(PidLock, &Pipes), end: impl FnOnce(Child, &Pipes
 }
 
 #[test]
-fn a_daemon_takes_over_from_a_launcher_that_has_gone_before() {
+fn a_daemon_takes_over_from_a_launcher_that_ended_before() {
     launch(
         |lock, _| lock.disown(),
         |child, pipes| {
@@ -178,7 +178,7 @@ fn a_daemon_takes_over_from_a_launcher_that_was_killed() {
 }
 
 #[test]
-fn a_copy_in_a_child_that_has_not_taken_over_lets_go_of_nothing() {
+fn a_copy_in_a_child_that_has_not_taken_over_releases_nothing() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -225,7 +225,7 @@ fn a_child_cannot_take_over_a_file_that_has_left_the_path() {
 }
 
 #[test]
-fn a_child_cannot_take_over_what_its_parent_has_let_go_and_another_has_taken() {
+fn a_child_cannot_take_over_a_name_that_its_parent_released_and_another_acquired() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();

@@ -144,7 +144,7 @@ fn say(arguments: &[&str]) -> (i32, String) {
 // What a guard is.
 
 #[test]
-fn a_guard_is_no_child_of_command_and_in_a_session_of_its_own() {
+fn a_guard_is_not_a_child_of_command_and_has_a_separate_session() {
     let scratch = Scratch::new();
     for options in [&[][..], &["-o"]] {
         let path = scratch.path("pid");
@@ -220,7 +220,7 @@ fn signals_to_everybody_end_command_and_not_its_guard() {
 }
 
 #[test]
-fn a_guard_that_is_killed_takes_nothing_with_it() {
+fn killing_a_guard_does_not_end_command() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut command = sleeping(&[], path);
@@ -295,7 +295,7 @@ fn a_start_right_after_the_end_waits_for_the_guard_and_one_beside_a_holder_does_
 
 /// Those who wait for the name, or look who has it, have shared locks for an instant.
 #[test]
-fn a_guard_sees_through_those_who_look() {
+fn probers_and_waiters_do_not_keep_a_guard_from_its_work() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let done = AtomicBool::new(false);
@@ -332,7 +332,7 @@ fn a_path_that_is_relative_is_found_from_everywhere() {
 }
 
 #[test]
-fn with_the_standard_streams_closed_it_cleans_up_as_well() {
+fn a_guard_started_without_standard_streams_removes_the_file() {
     let scratch = Scratch::new();
     for options in [&[][..], &["-o"]] {
         let path = scratch.path("pid");
@@ -352,7 +352,7 @@ fn with_the_standard_streams_closed_it_cleans_up_as_well() {
 }
 
 #[test]
-fn what_command_leaves_behind_keeps_the_name_unless_only_command_is_to_have_it() {
+fn a_child_that_outlives_command_keeps_the_name_unless_o_is_given() {
     let scratch = Scratch::new();
     for only in [false, true] {
         let path = scratch.path("pid");
@@ -373,7 +373,7 @@ fn what_command_leaves_behind_keeps_the_name_unless_only_command_is_to_have_it()
 }
 
 #[test]
-fn what_command_leaves_behind_for_a_moment_leaves_no_file() {
+fn a_child_that_outlives_command_for_a_moment_leaves_no_file() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let background = "sleep .3 </dev/null >/dev/null 2>&1 &";
@@ -401,7 +401,7 @@ fn a_guard_leaves_the_file_of_another_alone() {
 }
 
 #[test]
-fn without_a_guard_it_is_exec_and_nothing_else() {
+fn run_without_a_guard_only_execs() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let command = sleeping(&["-x"], path);
@@ -490,7 +490,7 @@ fn without_room_for_a_guard_command_is_not_started() {
 }
 
 #[test]
-fn a_parent_that_ignores_its_children_is_no_hindrance_and_command_ignores_them_as_well() {
+fn run_works_under_a_parent_that_ignores_its_children_and_command_inherits_that() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for (action, ignored) in [(libc::SIG_IGN, true), (libc::SIG_DFL, false)] {
@@ -537,7 +537,7 @@ fn without(calls: &[i64]) {
 }
 
 #[test]
-fn an_old_kernel_gets_a_guard_that_looks_at_intervals_and_has_inherited_nothing() {
+fn on_an_old_kernel_the_guard_polls_and_inherits_nothing() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for options in [&[][..], &["-o"]] {
@@ -567,7 +567,7 @@ fn an_old_kernel_gets_a_guard_that_looks_at_intervals_and_has_inherited_nothing(
 
 /// Without a pidfd, and without a look at COMMAND, which has become another user's: then it has not ended.
 #[test]
-fn a_command_that_is_hidden_has_not_ended() {
+fn a_hidden_command_counts_as_alive() {
     let scratch = Scratch::new();
     fs::set_permissions(&scratch.directory, fs::Permissions::from_mode(0o777)).unwrap();
     let (path, sleep) = (scratch.path("pid"), scratch.path("sleep"));
@@ -607,7 +607,7 @@ fn a_command_that_is_hidden_has_not_ended() {
 
 /// There it cannot be anything but the child of COMMAND, and it ends with all that is in the container.
 #[test]
-fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_lets_go() {
+fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_releases() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let ended = container(|| {
@@ -632,7 +632,7 @@ fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_lets_go() 
 // The way in for COMMAND.
 
 #[test]
-fn command_is_told_the_descriptor_and_the_process_for_which_it_is_meant() {
+fn command_gets_the_descriptor_and_its_process_in_its_environment() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("pid"), scratch.path("other"));
     let show =
@@ -661,7 +661,7 @@ fn command_is_told_the_descriptor_and_the_process_for_which_it_is_meant() {
 /// Is COMMAND of the next test.
 #[test]
 #[ignore = "another test runs this"]
-fn is_a_program_with_a_lock_of_its_own() {
+fn is_a_program_that_acquires_the_name() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
     let path = std::env::var("LOCK_OF_ITS_OWN").unwrap();
     let own = number("PIDFLOCK_PID").unwrap();
@@ -676,11 +676,11 @@ fn is_a_program_with_a_lock_of_its_own() {
 }
 
 #[test]
-fn a_program_with_a_lock_of_its_own_gets_in_by_the_descriptor_that_it_is_told() {
+fn a_program_under_run_adopts_the_descriptor_of_its_environment() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut command = run(&[], path);
-    command.arg(std::env::current_exe().unwrap()).args(["--ignored", "--exact", "is_a_program_with_a_lock_of_its_own"]);
+    command.arg(std::env::current_exe().unwrap()).args(["--ignored", "--exact", "is_a_program_that_acquires_the_name"]);
     let (code, text) = says(command.env("LOCK_OF_ITS_OWN", path));
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("1 passed"), "{text}");

@@ -190,7 +190,7 @@ fn a_regular_file_is_taken_whatever_it_contains() {
 
 /// Without `O_NOCTTY`, a session without a terminal gets the first that it opens, and with it SIGHUP and SIGINT.
 #[test]
-fn a_terminal_does_not_become_that_of_the_process() {
+fn a_terminal_does_not_become_the_controlling_terminal() {
     let _scratch = Scratch::new();
     let (_person, program) = terminal();
     let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program))).unwrap();

@@ -445,7 +445,7 @@ fn every_call_of_a_holder_fails() {
 }
 
 #[test]
-fn every_call_of_a_look_from_outside_fails() {
+fn every_call_of_a_query_fails() {
     every_call_of("probe, read, signal", |operation| {
         !acquires(operation) && !waits(operation) && (operation.held || operation.name.starts_with("probe"))
     });
@@ -453,7 +453,7 @@ fn every_call_of_a_look_from_outside_fails() {
 
 /// Whatever /proc keeps from us, what it does show is enough.
 #[test]
-fn a_holder_is_signalled_although_proc_denies_any_one_look() {
+fn a_holder_is_signalled_although_any_one_read_of_proc_fails() {
     let scratch = Scratch::in_memory();
     if let Some(reason) = trace::impossible() {
         return skip(&reason);

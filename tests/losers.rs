@@ -58,7 +58,7 @@ fn refused(path: &str) -> Option<Option<Pid>> {
 }
 
 #[test]
-fn a_loser_changes_not_a_byte_and_is_told_who_holds_it() {
+fn a_loser_changes_not_a_byte_and_learns_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let holder = holder(path);
@@ -74,7 +74,7 @@ fn a_loser_changes_not_a_byte_and_is_told_who_holds_it() {
 }
 
 #[test]
-fn a_loser_in_the_same_process_is_told_the_same() {
+fn a_loser_in_the_same_process_learns_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let lock = PidLock::acquire(path).unwrap();

@@ -75,7 +75,7 @@ fn a_shared_mandatory_lock_of_another_is_contention() {
 }
 
 #[test]
-fn locks_that_are_forbidden_are_no_contention() {
+fn forbidden_locks_are_not_contention() {
     beside(&[(FLOCK, libc::LOCK_NB)], |path| {
         let forbidden = Error::Sys { call: Call::Flock, errno: Errno::PermissionDenied };
         assert_eq!(PidLock::acquire(path).err(), Some(forbidden));

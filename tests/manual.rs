@@ -89,7 +89,7 @@ fn numbers(text: &str) -> BTreeSet<i32> {
 }
 
 #[test]
-fn the_synopsis_is_everywhere_the_same() {
+fn the_synopsis_is_the_same_everywhere() {
     let manual: String = section("SYNOPSIS").lines().fold(String::new(), |text, line| {
         text + if line == ".Nm" { "\npidflock" } else { " " } + &shown(line).replace("pidfile", "PIDFILE")
     });
@@ -125,7 +125,7 @@ fn every_option_is_explained_with_its_value_and_its_subcommands() {
 }
 
 #[test]
-fn the_readme_calls_no_option_that_does_not_exist() {
+fn the_readme_uses_only_options_that_exist() {
     let (known, _) = behaviour();
     let calls = README.lines().filter_map(|line| line.split_once("pidflock "));
     for (_, call) in calls {
@@ -141,7 +141,7 @@ fn the_readme_calls_no_option_that_does_not_exist() {
 }
 
 #[test]
-fn the_exit_codes_are_everywhere_the_same() {
+fn the_exit_codes_are_the_same_everywhere() {
     let help = help();
     let all = [0, 64, 71, 75, 126, 127];
     let of_status = [0, 1, 3, 4];

@@ -113,7 +113,7 @@ fn every_message_happens_and_has_its_row_and_every_row_has_happened() {
 
 /// What is printed is made of these, so that a new text cannot be forgotten.
 #[test]
-fn every_text_in_the_source_stands_on_the_page() {
+fn every_text_in_the_source_is_on_the_page() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
     let mut files = vec![format!("{source}/error.rs")];
     files.extend(

@@ -113,7 +113,7 @@ fn no_operation_allocates() {
 }
 
 #[test]
-fn an_error_is_put_into_words_without_allocating() {
+fn printing_an_error_does_not_allocate() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let lock = PidLock::acquire(path).unwrap();

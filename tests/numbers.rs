@@ -211,7 +211,7 @@ fn a_wait_for_a_dead_holder_ends_although_a_successor_with_its_number_holds_the_
 }
 
 #[test]
-fn a_wait_for_a_dead_holder_goes_on_while_its_child_keeps_the_lock_whoever_has_its_number() {
+fn a_wait_for_a_dead_holder_lasts_while_its_child_keeps_the_lock_even_if_its_pid_is_reused() {
     if !is_root() {
         return skip("only root can make a PID namespace");
     }

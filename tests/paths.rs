@@ -186,7 +186,7 @@ fn missing_parents_are_made_with_0755_less_the_umask_and_stay() {
 }
 
 #[test]
-fn parents_that_are_there_stay_as_they_are() {
+fn existing_parents_are_not_changed() {
     let scratch = Scratch::new();
     fs::DirBuilder::new().mode(0o711).create(scratch.path("a")).unwrap();
     PidLock::acquire(scratch.path("a/b/c.pid")).unwrap().release().unwrap();
@@ -194,7 +194,7 @@ fn parents_that_are_there_stay_as_they_are() {
 }
 
 #[test]
-fn missing_parents_are_not_made_unless_asked() {
+fn missing_parents_are_not_created_without_create_parents() {
     let scratch = Scratch::new();
     let error = PidLock::options().create_parents(false).acquire(scratch.path("a/b.pid")).unwrap_err();
     assert_eq!(error, Error::Sys { call: Call::Openat, errno: Errno::NotFound });
@@ -208,7 +208,7 @@ fn missing_parents_are_not_made_unless_asked() {
 }
 
 #[test]
-fn three_hundred_missing_parents_are_made() {
+fn three_hundred_missing_parents_are_created() {
     let scratch = Scratch::new();
     let path = scratch.path(&("d/".repeat(300) + "a.pid"));
     let lock = PidLock::acquire(path).unwrap();
@@ -248,7 +248,7 @@ fn a_parent_may_be_a_symbolic_link() {
 }
 
 #[test]
-fn a_new_file_has_the_mode_asked_for_whatever_the_umask_is() {
+fn a_new_file_has_the_requested_mode_whatever_the_umask_is() {
     let scratch = Scratch::new();
     let table = [
         (0o000, None, 0o644),
@@ -285,7 +285,7 @@ fn the_default_options_are_those_of_a_plain_acquire() {
 }
 
 #[test]
-fn a_file_that_is_there_keeps_its_mode_unless_one_is_asked_for() {
+fn an_existing_file_keeps_its_mode_unless_a_mode_is_requested() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let there = |mode| {

@@ -260,7 +260,7 @@ fn restamp_after_release(lock: PidLock, meanwhile: impl FnOnce()) -> (Child, i32
 }
 
 #[test]
-fn a_child_that_restamps_after_its_parents_release_is_told_replaced() {
+fn a_restamp_after_the_parents_release_fails_with_replaced() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let (_child, result) = restamp_after_release(acquire(path), || {});
@@ -293,7 +293,7 @@ fn a_child_that_restamps_is_refused_where_another_has_the_lock_meanwhile() {
 }
 
 #[test]
-fn a_copy_of_the_descriptor_in_a_child_does_not_keep_what_the_owner_has_let_go() {
+fn a_copy_of_the_descriptor_in_a_child_does_not_keep_a_released_lock() {
     let scratch = Scratch::new();
     for (way, let_go) in LET_GO {
         let never = Pipe::new();
@@ -407,7 +407,7 @@ fn a_late_release_leaves_a_later_lock_of_the_same_process_alone() {
 }
 
 #[test]
-fn an_unlinked_file_is_not_current_and_its_release_is_well() {
+fn an_unlinked_file_is_not_current_and_its_release_succeeds() {
     let scratch = Scratch::new();
     for keep in [false, true] {
         let path = scratch.path("pid");
@@ -423,7 +423,7 @@ fn an_unlinked_file_is_not_current_and_its_release_is_well() {
 }
 
 #[test]
-fn a_symbolic_link_in_the_place_of_the_file_is_left_alone() {
+fn a_symbolic_link_that_replaced_the_file_is_left_alone() {
     let scratch = Scratch::new();
     let (path, moved) = (scratch.path("pid"), scratch.path("moved"));
     let lock = acquire(path);
@@ -449,7 +449,7 @@ fn drop_privileges() {
 }
 
 #[test]
-fn a_release_without_the_privilege_to_remove_empties_and_frees() {
+fn a_release_without_the_privilege_to_remove_empties_and_unlocks() {
     if !is_root() {
         return skip("only root has privileges to drop");
     }
@@ -505,7 +505,7 @@ fn a_release_on_a_read_only_mount_empties_and_frees() {
 }
 
 #[test]
-fn a_release_of_a_file_that_became_immutable_or_append_only_frees_and_says_so() {
+fn a_release_of_a_file_that_became_immutable_or_append_only_unlocks_and_reports_it() {
     let scratch = Scratch::new();
     for (attribute, keep, call) in [
         (IMMUTABLE, false, Call::Unlinkat),
@@ -553,7 +553,7 @@ fn outlive(path: &'static str, keep: bool, work: impl Fn(PidLock, i32) -> i32) -
 }
 
 #[test]
-fn the_last_one_who_shares_a_lock_removes_the_file_of_the_dead_owner() {
+fn the_last_sharer_of_a_lock_removes_the_file_of_the_dead_owner() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let ended = outlive(path, false, |lock, owner| {
@@ -569,7 +569,7 @@ fn the_last_one_who_shares_a_lock_removes_the_file_of_the_dead_owner() {
 }
 
 #[test]
-fn one_who_is_not_the_last_to_share_a_lock_only_closes() {
+fn a_sharer_that_is_not_the_last_only_closes() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = acquire(path);
@@ -589,7 +589,7 @@ fn one_who_is_not_the_last_to_share_a_lock_only_closes() {
 }
 
 #[test]
-fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
+fn a_process_that_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("x.pid"), scratch.path("other"));
     let ended = outlive(path, false, |lock, owner| {

@@ -47,7 +47,7 @@ fn a_file_that_was_replaced_ninety_nine_times_is_acquired() {
 }
 
 #[test]
-fn a_file_that_was_replaced_a_hundred_times_is_given_up() {
+fn acquire_gives_up_on_a_file_that_was_replaced_a_hundred_times() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     fs::write(path, "").unwrap();
@@ -57,7 +57,7 @@ fn a_file_that_was_replaced_a_hundred_times_is_given_up() {
 }
 
 #[test]
-fn looking_from_outside_gives_up_after_a_hundred_times_too() {
+fn a_query_gives_up_after_a_hundred_times_too() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     fs::write(path, "4242\n").unwrap();

@@ -342,7 +342,7 @@ fn a_holder_whose_file_was_replaced_is_not_signalled() {
 }
 
 #[test]
-fn a_successor_is_not_signalled_in_the_place_of_the_holder_that_was_found() {
+fn a_successor_is_not_signalled_instead_of_the_holder_that_was_found() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for new_file in [false, true] {
@@ -430,7 +430,7 @@ fn a_lock_that_a_dead_holder_has_left_in_a_child_has_no_holder_that_could_be_sig
 }
 
 #[test]
-fn a_wait_for_a_holder_ends_when_it_dies_or_lets_go() {
+fn a_wait_for_a_holder_ends_when_it_dies_or_releases() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for wait in [Wait::For(LONG), Wait::Forever] {
@@ -496,7 +496,7 @@ fn same_file(wait: Wait) {
 
 /// A file of root's is trusted whoever asks; whether he may signal the holder is for the kernel to say.
 #[test]
-fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
+fn a_user_who_may_not_signal_the_holder_gets_the_error_of_the_kernel() {
     if !is_root() {
         return skip("only root can become nobody");
     }
@@ -514,7 +514,7 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
 
 /// A stranger to both the file and the holder. /proc hides the descriptors, and /proc/locks names a parent that has ended.
 #[test]
-fn a_user_who_may_not_signal_the_holder_of_another_users_file_is_told_so_by_the_kernel() {
+fn a_user_who_may_not_signal_the_holder_of_another_users_file_gets_the_error_of_the_kernel() {
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -573,7 +573,7 @@ fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
 
 /// A lock of fcntl(2) on the same file is another lock.
 #[test]
-fn who_has_only_a_record_lock_is_not_signalled() {
+fn a_process_with_only_a_record_lock_is_not_signalled() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let holder = Target::holder(path);

@@ -22,7 +22,7 @@ fn a_new_file_is_the_pid_and_a_newline() {
 }
 
 #[test]
-fn nothing_is_left_of_what_was_there_before() {
+fn a_stamp_leaves_nothing_of_the_old_text() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let mut contents: Vec<Vec<u8>> =

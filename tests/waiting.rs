@@ -136,14 +136,14 @@ fn a_wait_for_a_time_ends_at_once_when_the_holder_is_killed() {
 }
 
 #[test]
-fn a_wait_for_a_time_ends_soon_when_the_holder_lets_go() {
+fn a_wait_for_a_time_ends_soon_when_the_holder_releases() {
     let scratch = Scratch::new();
     let time = handover(scratch.path("x.pid"), Wait::For(LONG), false);
     assert!(time < 80_000, "{time} microseconds");
 }
 
 #[test]
-fn a_wait_without_end_ends_at_once_when_the_holder_is_killed_or_lets_go() {
+fn a_wait_without_end_ends_at_once_when_the_holder_is_killed_or_releases() {
     let scratch = Scratch::new();
     for death in [true, false] {
         let time = handover(scratch.path("x.pid"), Wait::Forever, death);
@@ -324,7 +324,7 @@ fn a_wait_for_no_time_is_a_single_try() {
 }
 
 #[test]
-fn a_wait_for_the_longest_time_that_can_be_said_has_no_end() {
+fn a_wait_for_the_longest_duration_never_ends() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     acquire(path, Wait::For(Duration::MAX)).unwrap().release().unwrap();
@@ -355,7 +355,7 @@ fn a_name_that_nobody_holds_is_not_waited_for() {
 }
 
 #[test]
-fn a_held_name_is_waited_for_until_its_holder_is_killed_or_lets_go() {
+fn a_held_name_is_waited_for_until_its_holder_is_killed_or_releases() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for death in [true, false] {
