@@ -1,4 +1,4 @@
-//! The guard of `pidflock run`: the name is held as long as COMMAND lives, whatever COMMAND closes, and then no longer.
+//! The guard of `pidflock run`: the name is held until COMMAND ends, whatever COMMAND closes, and no longer.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -22,7 +22,7 @@ use std::{
 };
 use support::*;
 
-/// A program that was started, in a process group of its own. Killed and waited for on drop.
+/// A program in a separate process group. Killed and waited for on drop.
 struct Running(process::Child);
 
 impl Running {
@@ -56,7 +56,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A flag that is raised when this is dropped, also by a panic.
+/// A flag that is raised when this is dropped, even by a panic.
 struct Raised<'a>(&'a AtomicBool);
 
 impl Drop for Raised<'_> {
@@ -80,14 +80,14 @@ fn is(pid: i32, program: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program)
 }
 
-/// COMMAND that sleeps, once it does.
+/// Starts a COMMAND that sleeps, and returns once it sleeps.
 fn sleeping(options: &[&str], path: &str) -> Running {
     let running = Running::start(run(options, path).args(["sleep", "60"]));
     until(|| is(running.pid(), "sleep"));
     running
 }
 
-/// COMMAND that closes all that it has inherited, as daemons do, and then sleeps.
+/// Starts a COMMAND that closes all inherited descriptors, as daemons do, and then sleeps.
 fn closing(options: &[&str], path: &str) -> Running {
     let close = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec sleep 60";
     let running = Running::start(run(options, path).args(["sh", "-c", close]));
@@ -141,7 +141,7 @@ fn say(arguments: &[&str]) -> (i32, String) {
     says(pidflock().args(arguments))
 }
 
-// What a guard is.
+// Properties of a guard.
 
 #[test]
 fn a_guard_is_not_a_child_of_command_and_has_a_separate_session() {
@@ -184,7 +184,7 @@ fn a_guard_has_inherited_nothing() {
     command.args(["sh", "-c", close]).current_dir(elsewhere).stdout(Stdio::piped());
     let mut running = Running::start(&mut command);
     unsafe { libc::close(number) };
-    // Both end, since nobody has them open any more.
+    // Both end, because no process has them open any more.
     let mut text = String::new();
     assert_eq!(running.0.stdout.take().unwrap().read_to_string(&mut text).unwrap(), 0);
     assert_eq!(read.read_to_string(&mut text).unwrap(), 0);
@@ -234,7 +234,7 @@ fn killing_a_guard_does_not_end_command() {
     until(|| !exists(path));
 }
 
-// What it does for COMMAND.
+// What a guard does for COMMAND.
 
 #[test]
 fn a_command_that_closes_its_descriptors_is_held_named_signalled_and_stopped() {
@@ -272,7 +272,7 @@ fn a_command_that_ends_or_is_killed_leaves_no_file_and_the_name_is_free() {
     }
 }
 
-/// It has had no time yet to let go.
+/// The guard has had no time to release.
 #[test]
 fn a_start_right_after_the_end_waits_for_the_guard_and_one_beside_a_holder_does_not() {
     let scratch = Scratch::new();
@@ -293,7 +293,7 @@ fn a_start_right_after_the_end_waits_for_the_guard_and_one_beside_a_holder_does_
     until(|| !exists(path) && guards(path).is_empty());
 }
 
-/// Those who wait for the name, or look who has it, have shared locks for an instant.
+/// Waiters and probers of the name hold shared locks for an instant.
 #[test]
 fn probers_and_waiters_do_not_keep_a_guard_from_its_work() {
     let scratch = Scratch::in_memory();
@@ -304,14 +304,14 @@ fn probers_and_waiters_do_not_keep_a_guard_from_its_work() {
             scope.spawn(|| {
                 while !done.load(Relaxed) {
                     probe(path).unwrap();
-                    thread::sleep(Duration::from_micros(200)); // else they may leave the guard no time at all
+                    thread::sleep(Duration::from_micros(200)); // without a pause they may leave the guard no time
                 }
             });
         }
         let _when_this_ends = Raised(&done);
         for _ in 0..100 {
             assert_eq!(says(run(&["-w"], path).arg("true")), (0, String::new()));
-            until(|| guards(path).is_empty() && !exists(path)); // it opens the file once more, after it has closed its copy
+            until(|| guards(path).is_empty() && !exists(path)); // it opens the file again after it closed its copy
         }
     });
 }
@@ -382,7 +382,7 @@ fn a_child_that_outlives_command_for_a_moment_leaves_no_file() {
     until(|| !exists(path) && guards(path).is_empty());
 }
 
-/// Another has the name by now, and its file claims the process that the guard has guarded.
+/// Another process has the name by now, and its file claims the PID of COMMAND.
 #[test]
 fn a_guard_leaves_the_file_of_another_alone() {
     let scratch = Scratch::new();
@@ -411,7 +411,7 @@ fn run_without_a_guard_only_execs() {
     drop(command);
     assert!(!is_locked(path));
     assert_eq!(fs::read_to_string(path).unwrap(), format!("{pid}\n"));
-    // Of the two, the last counts.
+    // The last of the two options counts.
     let command = sleeping(&["-ox"], path);
     assert!(files(command.pid()).iter().any(|(_, file)| file == path));
     drop(command);
@@ -435,7 +435,7 @@ fn a_command_that_has_lost_the_lock_is_reported_and_not_taken_for_stopped() {
     let left = format!("pidflock: {path}: not locked; left behind by process {}\n", command.pid());
     assert_eq!(say(&["status", path]), (1, left.clone()));
     assert_eq!(say(&["stop", path]), (0, String::new()));
-    // A number that has gone to another since, and the first process, of which each container has one.
+    // A PID that was reused, and PID 1, which every container has.
     let stranger = sleeping(&[], scratch.path("other"));
     for (number, what) in [(stranger.pid(), "a stranger"), (1, "process 1")] {
         fs::write(path, format!("{number}\n")).unwrap();
@@ -447,7 +447,7 @@ fn a_command_that_has_lost_the_lock_is_reported_and_not_taken_for_stopped() {
     }
 }
 
-// When it cannot be.
+// When there can be no guard.
 
 #[test]
 fn a_command_that_cannot_be_run_leaves_no_guard() {
@@ -460,7 +460,7 @@ fn a_command_that_cannot_be_run_leaves_no_guard() {
     }
 }
 
-/// For want of a process: of the one in between, or of the guard.
+/// The limit of processes leaves no room for the process in between, or for the guard.
 #[test]
 fn without_room_for_a_guard_command_is_not_started() {
     let scratch = Scratch::new();
@@ -474,7 +474,7 @@ fn without_room_for_a_guard_command_is_not_started() {
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
         unsafe {
             command.pre_exec(move || {
-                // Children are not waited for by themselves, so that those of the last turn must be gone.
+                // The processes of the last round count until they have ended.
                 assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
                 assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
                 assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
@@ -521,7 +521,7 @@ fn run_works_under_a_parent_that_ignores_its_children_and_command_inherits_that(
     }
 }
 
-/// These calls answer ENOSYS, from here on.
+/// From now on these calls fail with ENOSYS.
 fn without(calls: &[i64]) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
@@ -531,7 +531,7 @@ fn without(calls: &[i64]) {
     }
     program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // Root may do without, and then a program can still become root's.
+    // Root needs no no_new_privs, and without it a set-user-ID program still works.
     assert!(is_root() || unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
@@ -559,13 +559,13 @@ fn on_an_old_kernel_the_guard_polls_and_inherits_nothing() {
         thread::sleep(Duration::from_millis(300));
         assert_eq!(guards(path), [guard]);
         running.0.kill().unwrap();
-        // Nobody has waited for it yet.
+        // It is a zombie: nobody has waited for it yet.
         until(|| !exists(path) && guards(path).is_empty());
         running.wait();
     }
 }
 
-/// Without a pidfd, and without a look at COMMAND, which has become another user's: then it has not ended.
+/// Without pidfds, and with a COMMAND that became another user's and is hidden, the guard must not see it as ended.
 #[test]
 fn a_hidden_command_counts_as_alive() {
     let scratch = Scratch::new();
@@ -580,7 +580,7 @@ fn a_hidden_command_counts_as_alive() {
         unsafe {
             command.pre_exec(|| {
                 without(&[libc::SYS_pidfd_open]);
-                // The group of root sees all.
+                // hidepid hides nothing from root's group.
                 assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
                 assert_eq!(libc::setresgid(54321, 54321, 54321), 0);
                 assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
@@ -590,10 +590,10 @@ fn a_hidden_command_counts_as_alive() {
         let mut running = Running::start(command.args([sleep, "60"]));
         until(|| is(running.pid(), "sleep"));
         if !fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap().contains("Uid:\t54321\t0\t") {
-            return NOT_ALLOWED; // no file system here lets a program become root's
+            return NOT_ALLOWED; // no file system here allows set-user-ID programs
         }
         thread::sleep(Duration::from_millis(300));
-        assert!(is_locked(path), "its guard has let go");
+        assert!(is_locked(path), "its guard has released");
         running.0.kill().unwrap();
         running.wait();
         until(|| !exists(path));
@@ -605,7 +605,7 @@ fn a_hidden_command_counts_as_alive() {
     }
 }
 
-/// There it cannot be anything but the child of COMMAND, and it ends with all that is in the container.
+/// There the guard is always the child of COMMAND, and it ends with the container.
 #[test]
 fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_releases() {
     let scratch = Scratch::new();
@@ -629,7 +629,7 @@ fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_releases()
     assert_eq!(says(run(&[], path).arg("true")).0, 0);
 }
 
-// The way in for COMMAND.
+// How COMMAND adopts the lock.
 
 #[test]
 fn command_gets_the_descriptor_and_its_process_in_its_environment() {
@@ -644,21 +644,21 @@ fn command_gets_the_descriptor_and_its_process_in_its_environment() {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((code, &lines[1..]), (0, &[path, "2", lines[0], "kept"][..]));
     }
-    // The last one counts, and one that does not hand the descriptor on takes away what was said before.
+    // The innermost `run` counts, and one that passes no descriptor removes the variables.
     let pidflock = env!("CARGO_BIN_EXE_pidflock");
     let (_, text) = says(run(&[], other).args([pidflock, "run", path, "sh", "-c", show]));
     assert_eq!(text.lines().nth(1), Some(path));
     let (code, text) =
         says(run(&[], other).args([pidflock, "run", "-o", path, "sh", "-c", "env | grep ^PIDFLOCK_[FP]"]));
     assert_eq!((code, &*text), (1, ""));
-    // All variables, however many.
+    // All other variables are passed on, however many.
     let mut command = run(&[], path);
     command.args(["sh", "-c", "env | grep -c ^MANY_"]);
     (0..5000).for_each(|number| _ = command.env(format!("MANY_{number}"), "x"));
     assert_eq!(says(&mut command), (0, "5000\n".to_owned()));
 }
 
-/// Is COMMAND of the next test.
+/// The COMMAND of the next test.
 #[test]
 #[ignore = "another test runs this"]
 fn is_a_program_that_acquires_the_name() {
@@ -688,7 +688,7 @@ fn a_program_under_run_adopts_the_descriptor_of_its_environment() {
 
 // Strangers.
 
-/// COMMAND has ended, and what it has left behind keeps the lock. Its number goes to another process.
+/// COMMAND has ended, and a child that it left behind keeps the lock. Another process gets its PID.
 #[test]
 fn a_stranger_with_the_number_of_command_is_not_signalled() {
     let scratch = Scratch::new();
@@ -699,7 +699,7 @@ fn a_stranger_with_the_number_of_command_is_not_signalled() {
         let number: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         until(|| guards(path).is_empty());
         assert!(is_locked(path));
-        // As if that was a minute ago.
+        // As if that were a minute ago.
         let ago = SystemTime::now() - Duration::from_secs(60);
         File::options().write(true).open(path).unwrap().set_modified(ago).unwrap();
         let stranger = fork_as(number, || {
@@ -728,7 +728,7 @@ fn a_guard_does_not_keep_a_pipe_open_that_its_writer_has_closed() {
     let mut running = command.args(["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = running.stdin.take().unwrap();
     input.write_all(b"x").unwrap();
-    drop(input); // the end of what `cat` reads
+    drop(input); // ends the input of `cat`
     let mut text = String::new();
     running.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "x");

@@ -42,8 +42,8 @@ fn shown(line: &str) -> String {
     if option { format!("[{text}]") } else { text }
 }
 
-/// Every synopsis in a text that says `pidflock SUBCOMMAND ...`, alike in case and blanks. A line that is indented as far
-/// as the options belongs to the one before.
+/// Every synopsis of a text, `pidflock SUBCOMMAND ...`, in lower case and without blanks. A line with the indentation of the
+/// options continues the one before.
 fn synopses(text: &str) -> BTreeSet<String> {
     let text = text.replace("\n             ", " ");
     let lines = text.lines().filter_map(|line| line.trim_start_matches("usage:").trim().strip_prefix("pidflock "));
@@ -65,7 +65,7 @@ fn options<'a>(items: impl Iterator<Item = &'a str>) -> Options {
     items.filter_map(option).collect()
 }
 
-/// What the command itself answers: the subcommands that know an option, and the options that need a value.
+/// The behaviour of the command: the subcommands that accept an option, and the options that need a value.
 fn behaviour() -> (BTreeMap<char, BTreeSet<&'static str>>, BTreeSet<char>) {
     let (mut known, mut valued) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
     for name in SUBCOMMANDS {
@@ -83,7 +83,7 @@ fn behaviour() -> (BTreeMap<char, BTreeSet<&'static str>>, BTreeSet<char>) {
     (known, valued)
 }
 
-/// The numbers in a text that are words of their own.
+/// The separate numbers in a text.
 fn numbers(text: &str) -> BTreeSet<i32> {
     text.split(|character: char| !character.is_alphanumeric()).filter_map(|word| word.parse().ok()).collect()
 }
@@ -163,7 +163,7 @@ fn the_exit_codes_are_the_same_everywhere() {
     assert_eq!(numbers(&rows.join(" ")), all.into(), "the README");
     assert_eq!(numbers(&status.join(" ")), of_status.into(), "the README");
 
-    // tests/messages.rs has seen every code of this table.
+    // tests/messages.rs makes every code of this table happen.
     let seen =
         between(MESSAGES, "| exit code |", "\n## System calls").lines().filter_map(|row| row.split(" | ").nth(1));
     let seen: BTreeSet<i32> = seen.flat_map(numbers).collect();

@@ -1,4 +1,4 @@
-//! Nothing allocates, so that every operation may be used between `fork` and `exec`.
+//! No operation allocates, so every operation may be used between `fork` and `exec`.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::{
 use support::*;
 
 thread_local! {
-    /// Of this thread alone: the test harness allocates in others.
+    /// Only of this thread, because the test harness allocates in others.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 use support::*;
 
-/// Runs it in a child, which has a working directory and a umask of its own.
+/// Runs it in a child, which can change its working directory and umask.
 fn in_child(work: impl FnOnce()) {
     let work = || {
         work();
@@ -32,7 +32,7 @@ fn exists(path: &str) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// What each function that takes a path says of this one.
+/// The results of all functions for this path.
 fn refusals(path: &[u8]) -> [(&'static str, Option<Error>); 5] {
     [
         ("acquire", PidLock::acquire(path).err()),
@@ -147,7 +147,7 @@ fn what_cannot_be_the_path_of_a_file_is_refused() {
             assert_eq!(refusal, Some(Error::InvalidPath), "{function} of {shown:?}");
         }
     }
-    // And nothing was made on the way.
+    // And nothing was created.
     let names: Vec<_> = fs::read_dir(&scratch.directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["directory"]);
 }
@@ -198,7 +198,7 @@ fn missing_parents_are_not_created_without_create_parents() {
     let scratch = Scratch::new();
     let error = PidLock::options().create_parents(false).acquire(scratch.path("a/b.pid")).unwrap_err();
     assert_eq!(error, Error::Sys { call: Call::Openat, errno: Errno::NotFound });
-    // The calls that only look create nothing, either.
+    // Queries create nothing either.
     assert_eq!(probe(scratch.path("a/b.pid")), Ok(State::Absent));
     assert_eq!(read_pid_from(scratch.path("a/b.pid")), Ok(None));
     assert_eq!(signal(scratch.path("a/b.pid"), Signal::CHECK), Err(Error::NotLocked));
@@ -280,7 +280,7 @@ fn the_default_options_are_those_of_a_plain_acquire() {
     assert_eq!(Options::default(), PidLock::options());
     assert_eq!(Wait::default(), Wait::Never);
     assert_eq!(PidLock::options().create_parents(true).sync(true).remove_on_release(true), Options::default());
-    // Also where the bits are those of the default: they are set.
+    // The mode is set even if its bits are those of the default.
     assert_ne!(PidLock::options().mode(0o644), Options::default());
 }
 
