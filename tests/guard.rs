@@ -214,8 +214,9 @@ fn signals_to_everybody_end_command_and_not_its_guard() {
     thread::sleep(Duration::from_millis(20));
     assert_eq!(guards(path), [guard]);
     assert!(is_locked(path));
-    assert_eq!(unsafe { libc::kill(-command.pid(), libc::SIGQUIT) }, 0);
-    assert_eq!(command.wait(), End::Signal(libc::SIGQUIT));
+    // Not SIGQUIT, which a background job of a shell ignores.
+    assert_eq!(unsafe { libc::kill(-command.pid(), libc::SIGUSR1) }, 0);
+    assert_eq!(command.wait(), End::Signal(libc::SIGUSR1));
     until(|| !exists(path) && guards(path).is_empty());
 }
 
