@@ -63,10 +63,13 @@ fn every_function_of_the_guide_is_tested_here() {
 fn start(path: &str, program: &str) -> Result<Child, Box<dyn std::error::Error>> {
     let mut lock = Some(PidLock::acquire(path)?);
     let mut command = Command::new(program);
-    let in_child = move || lock.take().map_or(Ok(()), give).map_err(|_| io::ErrorKind::Other.into());
-    // SAFETY: `give` makes system calls only, which are allowed between fork and exec.
+    let in_child = move || match lock.take().map(give) {
+        Some(Err(_)) => Err(io::ErrorKind::Other.into()),
+        _ => Ok(()),
+    };
+    // SAFETY: `give` makes only system calls, as a child before exec must.
     unsafe { command.pre_exec(in_child) };
-    Ok(command.spawn()?) // then drops `command` with the parent's copy of the lock, which only closes
+    Ok(command.spawn()?) // and drops the parent's copy, which only closes
 }
 
 fn give(lock: PidLock) -> Result<(), Error> {
@@ -106,7 +109,7 @@ fn upgrade(lock: PidLock, path: &str, program: &str) -> Result<PidLock, Error> {
 
 /// In the new image, with the number from its arguments.
 fn adopt(fd: RawFd, path: &str) -> Result<PidLock, Error> {
-    // SAFETY: `hand_over` gave this descriptor to this process, and nothing else uses it.
+    // SAFETY: `hand_over` left this descriptor open, and nothing else uses it.
     PidLock::adopt(unsafe { OwnedFd::from_raw_fd(fd) }, path)
 }
 
@@ -122,8 +125,9 @@ fn an_upgrade_to_a_missing_program_keeps_the_name() {
 static STOP: AtomicBool = AtomicBool::new(false); // your handler of SIGTERM sets it
 
 fn acquire(path: &str) -> Result<Option<PidLock>, Error> {
+    let options = PidLock::options().wait(Wait::For(Duration::from_millis(200)));
     while !STOP.load(Ordering::Relaxed) {
-        match PidLock::options().wait(Wait::For(Duration::from_millis(200))).acquire(path) {
+        match options.acquire(path) {
             Err(Error::AlreadyLocked { .. }) => {}
             result => return result.map(Some),
         }
@@ -151,7 +155,8 @@ fn stop(path: &str) -> Result<(), Error> {
     let holder = Holder::find(path)?;
     holder.signal(Signal::TERM)?;
     match holder.wait(Wait::For(Duration::from_secs(10))) {
-        Err(Error::AlreadyLocked { .. }) => holder.signal(Signal::KILL), // the same process, never its successor
+        // The same process, never its successor.
+        Err(Error::AlreadyLocked { .. }) => holder.signal(Signal::KILL),
         result => result,
     }
 }
