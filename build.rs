@@ -3,19 +3,19 @@
 
 use std::env;
 
-/// What `src` has to know of an operating system.
+/// What `src` needs to know about an operating system.
 struct Target {
     /// Cargo's `target_os`.
     os: &'static str,
     /// The function that returns the address of `errno`.
     errno: &'static str,
-    /// `pidfd_open(2)` and `pidfd_send_signal(2)`: Linux 5.3. Older kernels answer `ENOSYS`, and are served too.
+    /// `pidfd_open(2)` and `pidfd_send_signal(2)`: Linux 5.3. Older kernels return `ENOSYS`, and work too.
     pidfd: bool,
     /// `clone(2)`: a child can share the memory of its parent.
     clone: bool,
-    /// `O_PATH`: a directory is opened by who may search it, also if he may not list it.
+    /// `O_PATH`: opening a directory needs search permission only, not read.
     o_path: bool,
-    /// `/proc/PID/fd` and `fdinfo`, which tell who has a lock. Where they are not mounted, we do without.
+    /// `/proc/PID/fd` and `fdinfo`, which show which process has a lock. If /proc is not mounted, we do without.
     proc: bool,
     /// The highest signal number that the kernel knows.
     last_signal: u8,
@@ -37,7 +37,7 @@ const TARGETS: &[Target] = &[
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(pidfd, statx, clone, o_path, proc, large_file_calls, wide_stat)");
-    // For the builder to set, in RUSTFLAGS: makes no call that is newer than Linux 4.10, since a filter may kill for one.
+    // The builder sets this in RUSTFLAGS. No call is newer than Linux 4.10, because a filter may kill for one.
     println!("cargo::rustc-check-cfg=cfg(pidflock_no_pidfd)");
     for target in TARGETS {
         println!("cargo::rustc-check-cfg=cfg(errno, values(\"{}\"))", target.errno);
@@ -68,11 +68,11 @@ fn main() {
         println!("cargo::rustc-cfg=proc");
     }
     // In 32-bit glibc and uClibc the plain names are the small-file calls, which refuse large files and inode numbers
-    // (EOVERFLOW). Both have the others, also with 64-bit time_t. In musl the plain names are the large-file calls.
+    // (EOVERFLOW). Both have the other calls, even with 64-bit time_t. In musl the plain names are the large-file calls.
     let small_files = matches!(cargo("CARGO_CFG_TARGET_ENV").as_str(), "gnu" | "uclibc");
     if os == "linux" && small_files && cargo("CARGO_CFG_TARGET_POINTER_WIDTH") == "32" {
         println!("cargo::rustc-cfg=large_file_calls");
-        // And its times end in 2038: a file that is newer cannot be looked at.
+        // And its times end in 2038: a newer file gives an error.
         if newer_calls {
             println!("cargo::rustc-cfg=wide_stat");
         }
@@ -83,7 +83,7 @@ fn main() {
     println!("cargo::rustc-env=PIDFLOCK_LAST_SIGNAL={last_signal}");
 }
 
-/// What Cargo says of the target; empty where it says nothing.
+/// What Cargo says about the target; empty if it says nothing.
 fn cargo(name: &str) -> String {
     env::var(name).unwrap_or_default()
 }

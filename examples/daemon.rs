@@ -20,12 +20,12 @@ fn main() -> ExitCode {
 }
 
 fn serve(path: &[u8]) -> Result<(), Error> {
-    let signals = block(&[libc::SIGHUP, libc::SIGTERM, libc::SIGINT]); // first: a TERM that comes early releases, too
+    let signals = block(&[libc::SIGHUP, libc::SIGTERM, libc::SIGINT]); // first, so that an early TERM releases, too
     let lock = PidLock::acquire(path)?;
     println!("serving as process {}", lock.pid());
     while next(&signals) == libc::SIGHUP {
         // ... read the configuration again ...
-        lock.restamp()?; // the same PID: it touches the file, from which finit sees that the daemon is ready again
+        lock.restamp()?; // writes the same PID: finit sees from the touched file that the daemon is ready again
         println!("reloaded");
     }
     lock.release()

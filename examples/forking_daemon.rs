@@ -1,4 +1,5 @@
-//! A daemon that goes into the background: `forking_daemon PIDFILE`. It returns when the daemon is ready; TERM ends that.
+//! A daemon that goes into the background: `forking_daemon PIDFILE`. It returns when the daemon is ready. TERM ends the
+//! daemon.
 //!
 //! Exits with 75 if another process holds the name. Try it: `cargo run --example forking_daemon /tmp/demo/demo.pid`
 
@@ -26,14 +27,14 @@ fn main() -> ExitCode {
 }
 
 fn start(path: &[u8]) -> Result<(), Box<dyn error::Error>> {
-    let lock = PidLock::acquire(path)?; // before fork: a failure is seen on the terminal
+    let lock = PidLock::acquire(path)?; // before the fork: an error reaches the terminal
     let (mut ready, mut announce) = UnixStream::pair()?;
     // SAFETY: this process has one thread.
     match unsafe { libc::fork() } {
-        -1 => return Err(std::io::Error::last_os_error().into()), // the lock is dropped, and so released
+        -1 => return Err(std::io::Error::last_os_error().into()), // drops and so releases the lock
         0 => {}
         _ => {
-            lock.disown(); // the child's from now on
+            lock.disown(); // from here on the child owns it
             drop(announce);
             ready.read_exact(&mut [0]).map_err(|_| "the daemon has died before it was ready")?;
             return Ok(());
@@ -42,15 +43,16 @@ fn start(path: &[u8]) -> Result<(), Box<dyn error::Error>> {
     drop(ready);
     // SAFETY: plain system call.
     unsafe { libc::setsid() };
-    lock.restamp()?; // the file names the daemon from here on
+    lock.restamp()?; // from here on the file names the daemon
     detach();
-    announce.write_all(b"!")?; // and only now may the parent exit: the file can be relied upon
+    announce.write_all(b"!")?; // only now the parent exits, because the file names the daemon
     drop(announce);
     serve();
     Ok(lock.release()?)
 }
 
-/// Points the standard streams at /dev/null and leaves the directory. The lock is at 3 or above, and knows its directory.
+/// Points the standard streams at /dev/null and changes to /. The lock's descriptor is 3 or above, and the lock keeps its
+/// directory open.
 fn detach() {
     // SAFETY: a string that ends in a NUL.
     let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };

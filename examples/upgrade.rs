@@ -1,5 +1,5 @@
-//! A daemon that replaces itself by a newer program without letting go of its name: `upgrade PIDFILE`. USR2 upgrades it,
-//! TERM ends it. It keeps its PID. If the new program cannot be started, the old one goes on.
+//! A daemon that replaces itself by a newer program and keeps its name: `upgrade PIDFILE`. USR2 upgrades it, TERM ends it. It
+//! keeps its PID. If the new program cannot be started, the old one goes on.
 //!
 //! Try it: `cargo run --example upgrade /tmp/demo/demo.pid`, and `pidflock signal -s USR2 /tmp/demo/demo.pid`
 
@@ -11,7 +11,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Where the old program image tells the new one which descriptor has the lock.
+/// The variable that passes the descriptor of the lock to the new program image.
 const LOCK_FD: &str = "UPGRADE_LOCK_FD";
 
 fn main() -> ExitCode {
@@ -30,10 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(program: &OsString, path: &OsString) -> Result<(), Error> {
-    let signals = block(&[libc::SIGUSR2, libc::SIGTERM]); // and over exec they stay blocked, so that none is lost
+    let signals = block(&[libc::SIGUSR2, libc::SIGTERM]); // they stay blocked across exec, so that none is lost
     let handed_over = env::var(LOCK_FD).ok().and_then(|number| number.parse::<RawFd>().ok());
     let mut lock = match handed_over {
-        // SAFETY: the old program image has handed this descriptor over, and nothing else here knows of it.
+        // SAFETY: the old program image handed this descriptor over, and nothing else uses it.
         Some(fd) => PidLock::adopt(unsafe { OwnedFd::from_raw_fd(fd) }, path.as_encoded_bytes())?,
         None => PidLock::acquire(path.as_encoded_bytes())?,
     };
@@ -41,9 +41,9 @@ fn serve(program: &OsString, path: &OsString) -> Result<(), Error> {
     while next(&signals) == libc::SIGUSR2 {
         let fd = lock.hand_over()?.into_raw_fd();
         let error = Command::new(program).arg(path).env(LOCK_FD, fd.to_string()).exec();
-        // Still here: the new program could not be started, and the lock was never let go.
+        // exec returned: the new program could not be started, and this process still has the lock.
         eprintln!("upgrade: {}: {error}", program.to_string_lossy());
-        // SAFETY: `hand_over` has given it to us.
+        // SAFETY: `hand_over` returned it.
         lock = PidLock::adopt(unsafe { OwnedFd::from_raw_fd(fd) }, path.as_encoded_bytes())?;
         println!("serving as process {}, as before", lock.pid());
     }

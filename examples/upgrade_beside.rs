@@ -1,11 +1,11 @@
 //! A daemon that starts its newer program beside itself, and goes on serving if that fails: `upgrade_beside PIDFILE`. Reads
 //! lines: `upgrade`, or anything else to stop.
 //!
-//! The new program inherits the locked descriptor and adopts it last, when nothing can fail any more. If it fails before, it
-//! only ends: the kernel closes its copy, and the lock stays with the old process. What fails after must `disown`: to drop
-//! the lock would release it, and remove the file, under the old process.
+//! The new program inherits the locked descriptor and adopts it last, when nothing else can fail. If it fails before, it only
+//! exits: the kernel closes its copy, and the old process keeps the lock. If it fails after, it must call `disown`. Dropping the
+//! lock would release it and remove the file, although the old process goes on.
 //!
-//! FAIL=early and FAIL=late in the environment make an upgrade fail, before and after the new program has adopted the lock.
+//! FAIL=early and FAIL=late in the environment make an upgrade fail before and after the new program adopts the lock.
 
 use pidflock::PidLock;
 use std::{
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     match &arguments[..] {
         [path] => serve(PidLock::acquire(path)?, path),
         [path, lock, ready] => {
-            // SAFETY: `upgrade` below has left these two open for this program, and nobody else knows of them.
+            // SAFETY: `upgrade` below left these two open for this program, and nothing else uses them.
             let descriptors = unsafe { [OwnedFd::from_raw_fd(lock.parse()?), OwnedFd::from_raw_fd(ready.parse()?)] };
             serve(take_over(descriptors, path)?, path)
         }
@@ -34,25 +34,25 @@ fn main() -> Result<()> {
     }
 }
 
-/// In the new program.
+/// Runs in the new program.
 fn take_over([lock, ready]: [OwnedFd; 2], path: &str) -> Result<PidLock> {
     may_fail("early")?; // read the configuration, open the ports, ...
     let lock = PidLock::adopt(lock, path)?; // if this fails, the old process still has the lock
     let told = may_fail("late").and_then(|()| Ok(UnixStream::from(ready).write_all(b"!")?));
     if let Err(error) = told {
-        lock.disown(); // not drop: it is the old process that goes on
+        lock.disown(); // not drop: the old process goes on
         return Err(error);
     }
     Ok(lock)
 }
 
-/// In the old one: whether the new one has taken over. If not, this process has the name as before.
+/// Runs in the old program: whether the new one has taken over. If not, this process still has the name.
 fn upgrade(lock: &PidLock, path: &str) -> Result<bool> {
     let (mut ready, tell) = UnixStream::pair()?;
     let descriptors = [lock.as_raw_fd(), tell.as_raw_fd()];
     let mut command = Command::new(env::current_exe()?);
     command.arg(path).args(descriptors.map(|fd| fd.to_string()));
-    // SAFETY: all that it does is a system call, which is allowed between fork and exec.
+    // SAFETY: it makes a system call only, which is allowed between fork and exec.
     let mut child = unsafe { command.pre_exec(move || descriptors.into_iter().try_for_each(leave_open)) }.spawn()?;
     drop(tell);
     if ready.read_exact(&mut [0]).is_ok() {
@@ -63,7 +63,7 @@ fn upgrade(lock: &PidLock, path: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// For the child alone: its descriptors are its own.
+/// Only in the child, which has its own table of descriptors.
 fn leave_open(fd: RawFd) -> io::Result<()> {
     // SAFETY: it takes three numbers.
     match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {

@@ -90,6 +90,7 @@ pub mod guide {}
 
 /// What can go wrong with a PID file, and what to do: a page, and no code.
 #[cfg(any(doc, doctest))]
+#[doc = ""]
 #[doc = "[SECURITY.md]: crate::security"]
 #[doc = "[Recipes]: crate::recipes"]
 #[doc = ""]

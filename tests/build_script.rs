@@ -1,11 +1,11 @@
-//! What build.rs says of a target. `ci/targets` builds for the real ones.
+//! What build.rs prints for a target. `ci/targets` builds for real targets.
 
 mod support;
 
 use std::{path::Path, process::Command};
 use support::Scratch;
 
-/// What it prints for a target, or its error.
+/// Its output for a target, or its error.
 fn said(program: &str, [os, environment, architecture, width]: [&str; 4]) -> String {
     let output = Command::new(program)
         .env("CARGO_CFG_TARGET_OS", os)

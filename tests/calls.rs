@@ -1,4 +1,4 @@
-//! Which system calls are made, how often, and what is made of rare answers.
+//! Which system calls an operation makes, how often, and how it handles rare results.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
 
 mod harness;
@@ -16,8 +16,8 @@ use std::{
 };
 use support::*;
 
-/// Runs the work in a child, and returns the calls that it makes after `begin`. What `answer` answers is not called.
-/// None where nothing can be traced.
+/// Runs the work in a child, and returns the calls that it makes after `begin`. The kernel does not make a call that `answer`
+/// answers. None if tracing is impossible.
 fn calls_of(work: impl FnOnce(), answer: impl Fn(i32, &Syscall) -> Option<i64>) -> Option<Vec<Syscall>> {
     if let Some(reason) = trace::impossible() {
         skip(&reason);
@@ -50,12 +50,12 @@ fn is_sleep(call: &Syscall) -> bool {
     matches!(call.number, libc::SYS_nanosleep | libc::SYS_clock_nanosleep)
 }
 
-/// Sleeps are not slept.
+/// Skips sleeps.
 fn no_sleep(_: i32, call: &Syscall) -> Option<i64> {
     is_sleep(call).then_some(0)
 }
 
-/// How often the name was tried.
+/// How often it tried the name.
 fn tries(calls: &[Syscall]) -> usize {
     calls.iter().filter(|call| call.number == libc::SYS_flock && call.int(1) & libc::LOCK_EX != 0).count()
 }
@@ -64,7 +64,7 @@ fn numbers(calls: &[Syscall], wanted: &[i64]) -> Vec<i64> {
     calls.iter().map(|call| call.number).filter(|number| wanted.contains(number)).collect()
 }
 
-/// A file that the test has locked, and that says this.
+/// A file with this text that the test has locked.
 fn locked(path: &str, content: &str, kind: i32) -> fs::File {
     fs::write(path, content).unwrap();
     let file = fs::File::open(path).unwrap();
@@ -73,14 +73,14 @@ fn locked(path: &str, content: &str, kind: i32) -> fs::File {
 }
 
 #[test]
-fn what_looks_held_is_looked_at_again_only_if_it_may_be_free() {
+fn a_held_name_is_retried_only_if_it_may_be_free() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let me = format!("{}\n", std::process::id());
     for (content, kind, expected) in [
         (&*me, libc::LOCK_EX, 1),           // somebody holds it, and says who
         ("", libc::LOCK_EX, 7),             // it may say so in a moment
-        ("2147483647\n", libc::LOCK_EX, 7), // the one before is dead: the same
+        ("2147483647\n", libc::LOCK_EX, 7), // a dead process: the same
         ("", libc::LOCK_SH, 41),            // nobody holds it
         (&*me, libc::LOCK_SH, 41),          // whatever it says
     ] {
@@ -97,7 +97,7 @@ fn what_looks_held_is_looked_at_again_only_if_it_may_be_free() {
 }
 
 #[test]
-fn a_waiter_takes_its_time_with_a_holder_and_is_quick_while_there_is_none() {
+fn a_waiter_polls_slowly_beside_a_holder_and_fast_without_one() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let me = format!("{}\n", std::process::id());
@@ -134,7 +134,7 @@ fn a_waiter_takes_its_time_with_a_holder_and_is_quick_while_there_is_none() {
     }
 }
 
-/// A timespec of another process.
+/// Reads a timespec of another process.
 fn nanoseconds(pid: i32, address: u64) -> i64 {
     let mut bytes = [0; 16];
     fs::File::open(format!("/proc/{pid}/mem")).unwrap().read_exact_at(&mut bytes, address).unwrap();
@@ -143,14 +143,14 @@ fn nanoseconds(pid: i32, address: u64) -> i64 {
 }
 
 #[test]
-fn a_stamp_cuts_off_only_what_there_is_to_cut_off() {
+fn a_stamp_truncates_only_a_longer_text() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let (write, cut) = (libc::SYS_pwrite64, libc::SYS_ftruncate);
     let own = std::process::id().to_string().len() + 1;
     for (length, expected) in [
         (0, &[write][..]),
-        (own, &[write]), // as long as ours, unless the child has more digits
+        (own, &[write]), // as long as ours, unless the child's PID has more digits
         (own + 2, &[write, cut]),
         (32, &[write, cut]),
         (33, &[cut, write]),
@@ -173,7 +173,7 @@ fn a_stamp_cuts_off_only_what_there_is_to_cut_off() {
 }
 
 #[test]
-fn a_file_that_vanishes_before_it_is_removed_is_as_good_as_removed() {
+fn a_file_that_vanishes_before_its_removal_counts_as_removed() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     for (errno, expected) in [
@@ -191,18 +191,18 @@ fn a_file_that_vanishes_before_it_is_removed_is_as_good_as_removed() {
         if calls_of(release, refused).is_none() {
             return;
         }
-        // What could not be removed is emptied; what was gone already needs nothing.
+        // A file that cannot be removed is emptied. A file that was gone needs nothing.
         assert_eq!(fs::metadata(path).unwrap().size() == 0, expected.is_err());
     }
 }
 
 #[test]
-fn a_holder_that_dies_just_before_the_signal_has_let_go() {
+fn a_holder_that_dies_just_before_the_signal_is_not_locked() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let lock = PidLock::acquire(path).unwrap();
     let says = |errno| Err(Error::Sys { call: Call::PidfdSendSignal, errno: Errno::from_raw(errno) });
-    // With EPERM a filter may have spoken, and kill decides.
+    // EPERM may come from a filter, so kill decides.
     for (errno, expected) in
         [(libc::ESRCH, Err(Error::NotLocked)), (libc::EPERM, Ok(())), (libc::EINVAL, says(libc::EINVAL))]
     {
@@ -265,7 +265,7 @@ fn a_dead_process_is_not_named_where_there_are_no_pidfds() {
     }
 }
 
-/// std's own look at what it closes, in a debug build, is not counted.
+/// Does not count the call of std that checks a descriptor before its close, in a debug build.
 #[test]
 fn a_release_asks_for_the_lock_before_it_touches_the_file_and_makes_at_most_eight_calls() {
     let scratch = Scratch::in_memory();
@@ -289,9 +289,9 @@ fn a_release_asks_for_the_lock_before_it_touches_the_file_and_makes_at_most_eigh
     }
 }
 
-/// A file system that has nothing to flush says one of these.
+/// A file system that has nothing to flush returns one of these.
 #[test]
-fn a_stamp_that_need_not_be_flushed_is_a_good_stamp() {
+fn a_file_system_without_fsync_does_not_fail_a_stamp() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     for (errno, good) in [(libc::EINVAL, true), (libc::EROFS, true), (libc::ENOSYS, true), (libc::EIO, false)] {

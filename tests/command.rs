@@ -1,4 +1,4 @@
-//! The command, end to end: what it does, what it says, and what it exits with.
+//! The command, end to end: its effects, its messages and its exit codes.
 
 mod support;
 
@@ -18,7 +18,7 @@ use std::{
 };
 use support::*;
 
-/// How a command that has ended did so, and what it printed.
+/// The exit code and the output of a command that has ended.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
     end: End,
@@ -45,7 +45,7 @@ fn finish(command: &mut Command) -> Said {
     Said { end: end(output.status), out, err }
 }
 
-/// A program that runs. Killed and waited for on drop.
+/// A running program. Killed and waited for on drop.
 struct Running(process::Child);
 
 impl Running {
@@ -66,7 +66,7 @@ impl Running {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// The descriptors that it has open, and what they lead to. Some may be closed while we look.
+    /// Its open descriptors, and what they lead to. It may close some while this reads them.
     fn descriptors(&self) -> Vec<(i32, String)> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap().flatten();
         let mut descriptors: Vec<(i32, String)> = entries
@@ -94,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until a third program got somewhere.
+/// Waits for the progress of another program.
 #[track_caller]
 fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -104,7 +104,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Starts `command`, which becomes `sleep`, and returns once it sleeps: before that, it may have its libraries open.
+/// Starts `command`, which becomes `sleep`, and returns once it sleeps. Before that its libraries may be open.
 fn asleep(command: &mut Command) -> Running {
     let running = Running(command.stdin(Stdio::null()).spawn().unwrap());
     let status = format!("/proc/{}/stat", running.0.id());
@@ -119,7 +119,7 @@ fn run(options: &[&str], path: &str) -> Command {
     command
 }
 
-/// A holder that sleeps. Every signal does to it what signals do by default.
+/// A holder that sleeps, with the default action for every signal.
 fn hold(path: &str) -> Running {
     hold_with(&[], path)
 }
@@ -137,7 +137,7 @@ fn hold_against_term(path: &str) -> Running {
     asleep(command.args(["sleep", "60"]))
 }
 
-/// Between fork and exec: what these signals are to do.
+/// Between fork and exec: sets the action of these signals.
 fn signals(action: libc::sighandler_t, signals: &[i32]) -> io::Result<()> {
     for signal in signals {
         unsafe { libc::signal(*signal, action) };
@@ -157,7 +157,7 @@ fn exists(path: &str) -> bool {
 // run
 
 #[test]
-fn run_holds_the_name_for_command_and_makes_the_directories() {
+fn run_holds_the_name_for_command_and_creates_the_directories() {
     let scratch = Scratch::new();
     let path = scratch.path("a/b/pid");
     let mut holder = hold(path);
@@ -220,7 +220,7 @@ fn a_command_that_cannot_be_run_leaves_the_name_free_and_no_file() {
 }
 
 #[test]
-fn run_gives_the_file_the_mode_and_by_default_leaves_that_of_an_old_one() {
+fn run_sets_the_mode_and_by_default_keeps_the_mode_of_an_existing_file() {
     let scratch = Scratch::new();
     for (name, options, mode) in [
         ("a", &["-xm", "600"][..], 0o600),
@@ -228,7 +228,7 @@ fn run_gives_the_file_the_mode_and_by_default_leaves_that_of_an_old_one() {
         ("c", &["-x"], 0o644),
         ("c", &["-x", "-m", "600"], 0o600),
         ("c", &["-x"], 0o600),
-        ("c", &["-x", "-m", "664"], 0o664), // the umask takes nothing away
+        ("c", &["-x", "-m", "664"], 0o664), // whatever the umask
         ("d", &["-m", "666", "-xm", "600"], 0o600),
     ] {
         let path = scratch.path(name);
@@ -252,7 +252,7 @@ fn options_end_at_two_dashes_and_at_pidfile() {
         assert!(scratch.directory.join(pidfile).exists(), "{arguments:?}");
         assert_eq!(in_scratch(&["status", "--", pidfile]).end, End::Exit(1));
     }
-    // After PIDFILE nothing is an option, not even this.
+    // After PIDFILE nothing is an option, even this.
     let refused = finish(run(&[], scratch.path("pid")).args(["--", "true"]).env("PATH", scratch.path("nowhere")));
     assert_eq!(refused, said(127, "", line("--", "exec: no such file or directory")));
 }
@@ -273,9 +273,9 @@ fn run_waits_for_a_holder_that_is_killed() {
     }
 }
 
-// What COMMAND gets.
+// What COMMAND inherits.
 
-/// `sleep` by itself, and under `run`: the two lists of descriptors, and the one that leads to the PID file taken out.
+/// The descriptors of `sleep` alone and under `run`, and the one that leads to the PID file, removed from the second list.
 fn inherited(path: &str, prepare: fn() -> io::Result<()>) -> (Vec<i32>, Vec<i32>, i32) {
     let (mut plain, mut held) = (Command::new("sleep"), run(&[], path));
     unsafe { plain.pre_exec(prepare) };
@@ -296,7 +296,7 @@ fn command_inherits_the_locked_descriptor_and_no_other() {
 }
 
 #[test]
-fn with_the_standard_streams_closed_the_lock_takes_none_of_their_places() {
+fn the_lock_never_becomes_a_standard_stream() {
     let scratch = Scratch::new();
     let (plain, others, locked) = inherited(scratch.path("pid"), || {
         (0..3).for_each(|stream| assert_eq!(unsafe { libc::close(stream) }, 0));
@@ -308,7 +308,7 @@ fn with_the_standard_streams_closed_the_lock_takes_none_of_their_places() {
 }
 
 #[test]
-fn command_gets_the_disposition_of_the_file_size_signal_that_was() {
+fn command_inherits_the_disposition_of_the_file_size_signal() {
     let scratch = Scratch::new();
     for (action, ignored) in [(libc::SIG_DFL, false), (libc::SIG_IGN, true)] {
         let mut command = run(&[], scratch.path("pid"));
@@ -318,7 +318,7 @@ fn command_gets_the_disposition_of_the_file_size_signal_that_was() {
 }
 
 #[test]
-fn a_run_under_a_file_size_limit_fails_with_a_line_and_does_not_die() {
+fn a_run_under_a_file_size_limit_fails_with_a_message_and_does_not_die() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut command = run(&[], path);
@@ -333,7 +333,7 @@ fn a_run_under_a_file_size_limit_fails_with_a_line_and_does_not_die() {
     assert!(!exists(path));
 }
 
-/// What `run` writes when exec has failed is no longer than what it wrote before.
+/// After a failed exec `run` writes no more bytes than before.
 #[test]
 fn a_command_that_cannot_be_run_under_a_file_size_limit_leaves_the_name_free_and_no_file() {
     let scratch = Scratch::new();
@@ -344,7 +344,7 @@ fn a_command_that_cannot_be_run_under_a_file_size_limit_leaves_the_name_free_and
         }
         let mut command = run(&[], path);
         let limit = move || {
-            // All of a stamp, padded to what it is written over, and not a byte more.
+            // Exactly a stamp, padded to the length of the text that it replaces.
             let stamp = process::id().to_string().len() as u64 + 1;
             let old = fs::metadata(path).map_or(0, |of| of.len());
             let most = if old > 32 { stamp } else { old.max(stamp) };
@@ -362,7 +362,7 @@ fn a_command_that_cannot_be_run_under_a_file_size_limit_leaves_the_name_free_and
 // status
 
 #[test]
-fn status_tells_held_stale_absent_and_unknown() {
+fn status_reports_held_stale_absent_and_unknown() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let status = |path: &str| say(&["status", path]);
@@ -395,7 +395,7 @@ fn status_of_a_name_without_a_claim_names_the_holder() {
     let path = scratch.path("pid");
     let mut holder = hold(path);
     fs::write(path, "").unwrap();
-    // Its file has lost the claim, and the kernel still knows.
+    // The file lost its claim, and the kernel still shows the holder.
     assert_eq!(say(&["status", path]), said(0, format!("{}\n", holder.pid()), ""));
     assert!(holder.lives());
 }
@@ -425,7 +425,7 @@ fn status_of_an_unreadable_file_is_unknown() {
     let mut command = pidflock();
     command.args(["status", path]);
     if is_root() {
-        // After exec root is without CAP_DAC_OVERRIDE (1) and CAP_DAC_READ_SEARCH (2), and reads what others may.
+        // After exec root has no CAP_DAC_OVERRIDE (1) and CAP_DAC_READ_SEARCH (2), and can read only what others may read.
         let drop_capabilities = || {
             let dropped =
                 (1..=2).all(|capability| unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0 });
@@ -489,7 +489,7 @@ fn stop_ends_the_holder_and_waits_for_the_lock() {
 }
 
 #[test]
-fn stop_gives_up_on_a_holder_that_stays_unless_it_is_to_kill() {
+fn stop_gives_up_on_a_holder_that_stays_unless_k_is_given() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut holder = hold_against_term(path);
@@ -502,7 +502,7 @@ fn stop_gives_up_on_a_holder_that_stays_unless_it_is_to_kill() {
 }
 
 #[test]
-fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
+fn stop_fails_while_a_child_of_the_dead_holder_keeps_the_lock() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for options in [&["-t", "0.2"][..], &["-k", "-t", "0.2"]] {
@@ -525,14 +525,14 @@ fn stop_does_not_succeed_while_a_child_of_the_dead_holder_keeps_the_lock() {
 }
 
 #[test]
-fn stop_ends_a_holder_that_is_stopped() {
+fn stop_ends_a_stopped_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut holder = hold(path);
     let stopped = || fs::read_to_string(format!("/proc/{}/stat", holder.pid())).unwrap().contains(") T ");
     assert_eq!(unsafe { libc::kill(holder.pid(), libc::SIGSTOP) }, 0);
     until(stopped);
-    // `signal` sends what was asked for, and nothing else. Signal 0 only checks.
+    // `signal` sends only the requested signal. Signal 0 only checks.
     assert_eq!(say(&["signal", "-s", "HUP", path]), said(0, "", ""));
     let held = line(path, format!("already locked by process {}", holder.pid()));
     assert_eq!(say(&["stop", "-s", "0", "-t", "0", path]), said(75, "", held));
@@ -541,7 +541,7 @@ fn stop_ends_a_holder_that_is_stopped() {
     assert!(matches!(holder.wait(), End::Signal(libc::SIGHUP | libc::SIGTERM)));
 }
 
-/// As nginx leaves its workers when the master is killed.
+/// nginx leaves its workers like this when its master is killed.
 #[test]
 fn status_names_the_workers_that_have_survived_their_master() {
     let scratch = Scratch::new();
@@ -593,7 +593,7 @@ fn reports_term(path: &str, terminated: &Pipe) -> Child {
     child
 }
 
-/// Between the two signals another holder gets the name: its file is renamed over the first.
+/// Between the two signals another holder gets the name: a rename replaces the file of the first.
 #[test]
 fn stop_kills_the_holder_that_it_has_terminated_or_nobody() {
     let scratch = Scratch::new();
@@ -641,7 +641,7 @@ fn wait_ends_when_nobody_holds_the_name() {
     assert_eq!(say(&["wait", scratch.path("absent")]), said(0, "", ""));
 }
 
-// What it says.
+// Messages.
 
 #[test]
 fn wrong_usage_is_one_line_that_names_the_word_and_64() {
@@ -707,7 +707,7 @@ fn wrong_usage_is_one_line_that_names_the_word_and_64() {
 }
 
 #[test]
-fn help_fits_a_terminal_and_can_be_had_everywhere() {
+fn help_fits_a_terminal_and_every_subcommand_has_it() {
     let _scratch = Scratch::new();
     let help = say(&["--help"]);
     assert_eq!((help.end, &*help.err), (End::Exit(0), ""));
@@ -729,7 +729,7 @@ fn help_fits_a_terminal_and_can_be_had_everywhere() {
 }
 
 #[test]
-fn what_cannot_be_a_path_is_wrong_usage_and_other_errors_are_the_systems() {
+fn an_invalid_path_is_a_usage_error_and_other_errors_are_system_errors() {
     let scratch = Scratch::new();
     let (plain, link) = (scratch.path("plain"), scratch.path("link"));
     fs::write(plain, "").unwrap();
@@ -750,7 +750,7 @@ fn what_cannot_be_a_path_is_wrong_usage_and_other_errors_are_the_systems() {
             (&["signal", path], code),
             (&["stop", path], code),
             (&["wait", path], code),
-            (&["status", path], 4), // unknown, says the LSB
+            (&["status", path], 4), // "unknown" in the LSB
         ] {
             assert_eq!(say(arguments), said(code, "", line(path, reason)), "{arguments:?}");
         }
@@ -770,7 +770,7 @@ fn a_path_with_control_characters_still_gives_one_line() {
     assert_eq!(finish(run(&[], path).arg("/no\n")), said(127, "", line("/no?", "exec: no such file or directory")));
 }
 
-/// C1: as bytes and in UTF-8. To some terminals, U+009B is what ESC [ is.
+/// C1, as bytes and in UTF-8. Some terminals read U+009B as ESC [.
 #[test]
 fn a_path_with_upper_control_characters_is_shown_without_them() {
     let scratch = Scratch::new();
@@ -795,7 +795,7 @@ fn a_path_with_upper_control_characters_is_shown_without_them() {
         let [said, expected] = [said, expected].map(|bytes| bytes.escape_ascii().to_string());
         assert_eq!(said, expected);
     }
-    // Of a character that is cut off, no byte is left that a terminal could take for a control character.
+    // A truncated character leaves no byte that a terminal could read as a control character.
     for cut in [&b"\xe6\x9b."[..], b"\xf0\x9f\x98.", b"\xc2", b"\xe6\xc2\x9b."] {
         let said = pidflock().arg(OsStr::from_bytes(cut)).stdin(Stdio::null()).output().unwrap().stderr;
         let controls = said.utf8_chunks().any(|chunk| {
@@ -806,7 +806,7 @@ fn a_path_with_upper_control_characters_is_shown_without_them() {
     }
 }
 
-/// A word may be far longer than any path. What is said of it counts more than its end.
+/// A word may be far longer than any path. The reason after it is more important than its end.
 #[test]
 fn a_name_of_any_length_is_followed_by_the_reason() {
     for length in [4095, 4096, 4330, 4352, 5000, 100_000] {
@@ -823,7 +823,7 @@ fn a_name_of_any_length_is_followed_by_the_reason() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_printed_is_an_error() {
+fn an_output_that_cannot_be_written_is_an_error() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let _holder = hold(path);
@@ -850,7 +850,7 @@ fn a_waiter_at_a_terminal_sees_which_process_it_waits_for() {
         let expected = line(path, format_args!("waiting for process {}", holder.pid()));
         let (mut person, program) = terminal();
         let mut waiting = Running(pidflock().args(arguments).stderr(program).spawn().unwrap());
-        let mut told = vec![0; expected.len() + 1]; // a terminal makes two bytes of the newline
+        let mut told = vec![0; expected.len() + 1]; // a terminal prints two bytes for the newline
         person.read_exact(&mut told).unwrap();
         assert_eq!(String::from_utf8(told).unwrap().replace('\r', ""), expected, "{arguments:?}");
         assert!(waiting.lives());

@@ -11,7 +11,7 @@ use std::{
 };
 use support::*;
 
-/// Takes the name over from the dead, in one go and without waiting.
+/// Takes the name over from a dead holder with one try and no wait.
 fn take_over(path: &str) {
     let lock = PidLock::acquire(path).unwrap();
     let me = std::process::id();
@@ -80,7 +80,7 @@ fn a_holder_that_unwinds_releases() {
     take_over(path);
 }
 
-/// A holder that becomes another program has let go, although the process lives.
+/// A holder that becomes another program has released the name, although the process lives.
 #[test]
 fn a_lock_does_not_survive_exec() {
     let scratch = Scratch::new();
@@ -96,7 +96,7 @@ fn a_lock_does_not_survive_exec() {
     assert_eq!(wait_released(path, Wait::For(Duration::from_secs(10))), Ok(()));
     assert_eq!(probe(path), Ok(State::Free { stale: Pid::new(holder.pid) }));
     take_over(path);
-    holder.kill(0); // it does live
+    holder.kill(0); // it is alive
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn a_program_that_the_holder_started_does_not_keep_the_lock() {
     let path = scratch.path("a.pid");
     let lock = PidLock::acquire(path).unwrap();
     let pid = lock.pid();
-    // It ends when its input does.
+    // It ends when its input ends.
     let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     lock.disown(); // closes, as death does, and does not unlock
-    // The kernel lets us go on from the fork a moment before it closes what the program is not to have.
+    // The kernel returns from the fork a moment before it closes the descriptors of the program.
     assert_eq!(wait_released(path, Wait::For(Duration::from_secs(10))), Ok(()));
     assert_eq!(probe(path), Ok(State::Free { stale: Some(pid) }));
     take_over(path);
@@ -117,7 +117,7 @@ fn a_program_that_the_holder_started_does_not_keep_the_lock() {
     assert!(program.wait().unwrap().success());
 }
 
-/// The other way round: a copy that `fork` made is a copy, until it is closed.
+/// The opposite: a copy that `fork` made keeps the lock until it is closed.
 #[test]
 fn a_forked_child_that_lives_on_keeps_the_lock_of_a_dead_parent() {
     let scratch = Scratch::new();
@@ -134,7 +134,7 @@ fn a_forked_child_that_lives_on_keeps_the_lock_of_a_dead_parent() {
         0
     });
     assert_eq!(parent.wait(), End::Exit(0));
-    // The file names a dead process, which is not to be named.
+    // The file names a dead process, so no holder is named.
     assert_eq!(probe(path), Ok(State::Held { holder: None }));
     stop.send(0);
     assert_eq!(wait_released(path, Wait::For(Duration::from_secs(10))), Ok(()));

@@ -1,4 +1,4 @@
-//! A lock has few descriptors, above 2, that exec closes, and none is left behind.
+//! A lock has few descriptors. They are above 2, exec closes them, and none is leaked.
 
 mod support;
 
@@ -6,7 +6,7 @@ use pidflock::{AsRawFd, Error, Holder, IntoRawFd, Pid, PidLock, Signal, State, W
 use std::{fs, time::Duration};
 use support::*;
 
-/// Those that are open now and were not before.
+/// The descriptors that are open now and were not before.
 fn opened_since(before: &[i32]) -> Vec<i32> {
     descriptors().into_iter().filter(|fd| !before.contains(fd)).collect()
 }
@@ -93,7 +93,7 @@ fn exec_closes_every_descriptor_of_a_lock_that_is_not_handed_over() {
     assert_eq!(descriptors(), before);
 }
 
-/// With one in the standard place closed the descriptor is a copy, which has to be closed by exec all the same.
+/// If a standard stream is closed, the descriptor is a moved copy, and exec must close that, too.
 #[test]
 fn exec_closes_a_descriptor_that_was_moved_up() {
     let scratch = Scratch::new();
@@ -106,7 +106,7 @@ fn exec_closes_a_descriptor_that_was_moved_up() {
 }
 
 #[test]
-fn whichever_way_a_lock_goes_it_leaves_no_descriptor() {
+fn no_way_to_end_a_lock_leaves_a_descriptor() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     type Way = fn(PidLock, &str);
@@ -138,7 +138,7 @@ fn whichever_way_a_lock_goes_it_leaves_no_descriptor() {
 }
 
 #[test]
-fn looking_from_outside_leaves_no_descriptor() {
+fn a_query_leaves_no_descriptor() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let look = || {
@@ -160,9 +160,9 @@ fn looking_from_outside_leaves_no_descriptor() {
     assert_eq!(descriptors(), before);
 }
 
-/// What turns out not to be the file at the path is not ours to close; what is, is closed.
+/// A refused adoption leaves a descriptor open that is not the file at the path, and closes one that is.
 #[test]
-fn a_refused_adoption_closes_only_what_is_the_file() {
+fn a_refused_adoption_closes_only_the_file_at_the_path() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("a.pid"), scratch.path("other.pid"));
     let fd = PidLock::acquire(path).unwrap().hand_over().unwrap();
@@ -219,7 +219,7 @@ fn a_descriptor_above_the_standard_streams_stays_where_it_is() {
     assert_eq!(child.wait(), End::Exit(4));
 }
 
-/// A holder in another process, with so many descriptors open below its lock.
+/// A holder in another process, with this many open descriptors below its lock.
 fn holder(path: &str, open: usize) -> Child {
     let ready = Pipe::new();
     let child = fork(|| {
@@ -236,7 +236,7 @@ fn holder(path: &str, open: usize) -> Child {
     child
 }
 
-/// A program that was started without standard streams may open /dev/null in their place.
+/// A program that was started without standard streams may open /dev/null instead.
 #[test]
 fn a_holder_that_was_found_has_no_descriptor_below_three() {
     let scratch = Scratch::new();
@@ -261,8 +261,7 @@ fn a_holder_that_was_found_has_no_descriptor_below_three() {
     }
 }
 
-/// One getdents64 does not list them all, and the lock is in the last piece. It was inherited, so that only the descriptors
-/// show it.
+/// One getdents64 does not list them all, and the lock is in the last part. It was inherited, so only the descriptors show it.
 #[test]
 fn a_holder_with_hundreds_of_descriptors_is_signalled() {
     let scratch = Scratch::new();

@@ -2,7 +2,7 @@
 
 use pidflock::{Call, Errno, Error, InvalidSignal, Message, Pid, Signal};
 
-/// Every variant once, and what it says.
+/// Every variant once, with its text.
 fn errors() -> [(Error, &'static str); 9] {
     let sys = |call, errno| Error::Sys { call, errno };
     [
@@ -35,7 +35,7 @@ fn every_error_says_what_is_wrong_in_lower_case_and_without_a_full_stop() {
     }
 }
 
-/// What a program without `core::fmt` prints.
+/// The text as a program without `core::fmt` prints it.
 fn spelled(message: Message) -> String {
     message.words.concat() + &message.number.map(|number| number.to_string()).unwrap_or_default()
 }
@@ -125,8 +125,8 @@ fn every_documented_number_has_its_name() {
     assert_eq!(named, table.len(), "a name that this table does not know");
 }
 
-/// What the manual pages of the calls allow, by section 2 of Linux man-pages 6.03, but for EINTR, after which a call is made
-/// again; and what file systems over a network or in user space are known to answer.
+/// The errors of the manual pages, by section 2 of Linux man-pages 6.03, without EINTR, which is retried. Also the known errors
+/// of file systems over a network or in user space.
 #[test]
 #[cfg(target_os = "linux")]
 fn every_number_of_a_manual_page_has_its_name() {
@@ -170,7 +170,7 @@ fn every_number_of_a_manual_page_has_its_name() {
 }
 
 #[test]
-fn no_number_of_the_kernel_is_lost() {
+fn every_errno_keeps_its_number() {
     for raw in 1..=133 {
         let errno = Errno::from_raw(raw);
         assert_eq!(errno.as_raw(), raw);

@@ -1,4 +1,4 @@
-//! A signal rests on evidence: the kernel says who has the lock, whatever the file claims and /proc hides.
+//! A signal needs evidence: the kernel must show which process has the lock, whatever the file claims and /proc hides.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn assert_all_refused(path: &str, error: Error) {
     }
 }
 
-/// Where there is more than one reason to refuse, any of them will do.
+/// If there is more than one reason to refuse, any of them is right.
 fn assert_all_refused_somehow(path: &str) {
     for number in ALL {
         let refused = signal(path, number);
@@ -39,12 +39,12 @@ fn assert_all_refused_somehow(path: &str) {
     }
 }
 
-/// Where the kernel shows which process has the lock, that one is the holder, whatever the file claims.
+/// If the kernel shows which process has the lock, that process is the holder, whatever the file claims.
 fn assert_names(path: &str, holder: u32) {
     assert_eq!(signal(path, Signal::CHECK), Ok(Pid::try_from(holder).unwrap()));
 }
 
-/// From now on this process and its children run on the processor on which it runs now.
+/// Keeps this process and its children on the current processor.
 fn stay_on_one_processor() {
     let mut one: libc::cpu_set_t = unsafe { mem::zeroed() };
     unsafe { libc::CPU_SET(libc::sched_getcpu() as usize, &mut one) };
@@ -59,7 +59,7 @@ fn without_proc(work: impl FnOnce()) {
     });
 }
 
-/// From now on the kernel answers pidfd_open(2) as before Linux 5.3.
+/// From now on pidfd_open(2) fails as before Linux 5.3.
 fn forbid_pidfds() {
     let instruction = |code: u32, k: u32, otherwise| libc::sock_filter { code: code as u16, jt: 0, jf: otherwise, k };
     let mut filter = [
@@ -103,7 +103,7 @@ impl Drop for Orphaned<'_> {
     fn drop(&mut self) {
         self.end.send(0);
         let file = fs::File::open(self.path).unwrap();
-        assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0); // the child has let go
+        assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0); // the child has released it
     }
 }
 
@@ -135,7 +135,7 @@ fn a_holder_that_has_another_number_in_a_foreign_proc_is_signalled() {
     }
     let path = scratch.path("x.pid");
     for owner in [OTHER, 0] {
-        let outside = Target::stranger(); // to which that /proc leads by the number in the file
+        let outside = Target::stranger(); // that /proc has this process under the PID in the file
         plant(path, owner, 0o644, outside.number());
         in_pid_namespace(|| {
             let holder = Target::numbered(outside.number(), OTHER, || lock(path));
@@ -161,7 +161,7 @@ fn without_pidfds_a_foreign_proc_is_not_believed() {
         let inside = Target::numbered(outside.number(), 0, || lock(roots));
         forbid_pidfds();
         assert_all_refused(others, Error::Untrusted);
-        // Root's file is believed where nothing is known.
+        // Root's file is believed if the kernel shows nothing.
         assert_eq!(signal(roots, Signal::USR1), Ok(pid(inside.number())));
         assert_eq!(inside.received(), 1);
     });
@@ -202,7 +202,7 @@ fn a_proc_in_which_we_have_no_number_is_not_believed() {
     plant(path, OTHER, 0o644, stranger.number());
     in_private_mounts(|| {
         let (ready, end) = (Pipe::new(), Pipe::new());
-        // By the stranger's number that /proc leads to a process of the file's owner, which has the lock.
+        // Under the stranger's PID that /proc has a process of the file's owner, which has the lock.
         let _namespace = fork(|| {
             in_pid_namespace(|| {
                 assert!(mount(c"proc", c"/proc", c""));
@@ -222,7 +222,7 @@ fn a_proc_in_which_we_have_no_number_is_not_believed() {
 }
 
 #[test]
-fn an_asker_without_a_main_thread_finds_the_evidence() {
+fn a_caller_without_a_main_thread_finds_the_evidence() {
     if !is_root() || !sees_others() {
         return skip("only root can be two users, and see what others have open");
     }
@@ -301,7 +301,7 @@ fn the_number_that_a_daemon_in_a_pid_namespace_has_written_reaches_no_stranger_o
     });
     ready.receive();
     assert_eq!(fs::read_to_string(path).unwrap(), format!("{}\n", stranger.number()));
-    // The daemon has another number here, and the kernel shows that it has the lock.
+    // The daemon has another PID here, and the kernel shows that it has the lock.
     let found = signal(path, Signal::CHECK).unwrap();
     assert!(found != pid(stranger.number()) && found != Pid::INIT, "{found}");
     without_sys_ptrace(|| assert_all_refused(path, NAMELESS));
@@ -311,7 +311,7 @@ fn the_number_that_a_daemon_in_a_pid_namespace_has_written_reaches_no_stranger_o
 }
 
 #[test]
-fn without_sys_ptrace_a_lock_whose_taker_is_dead_is_the_holders_only_by_a_file_that_nobody_else_can_write() {
+fn without_sys_ptrace_a_dead_takers_lock_is_trusted_only_by_a_file_that_nobody_else_can_write() {
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -361,7 +361,7 @@ fn a_stranger_whose_main_thread_has_exited_is_not_the_holder() {
 }
 
 #[test]
-fn where_a_file_system_keeps_its_locks_to_itself_a_file_that_only_root_can_write_is_believed() {
+fn on_a_file_system_that_hides_its_locks_a_file_that_only_root_can_write_is_believed() {
     let scratch = Scratch::new();
     if !may_make_namespaces() {
         return skip("this root may not mount");
@@ -376,12 +376,12 @@ fn where_a_file_system_keeps_its_locks_to_itself_a_file_that_only_root_can_write
         let holder = Target::holder(path);
         assert!(is_locked(path));
         assert!(!anything_locked(holder.number()), "the kernel knows of the lock");
-        let _another = lock(another); // which the kernel does know
+        let _another = lock(another); // the kernel does show this one
         assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.number())));
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o664)).unwrap();
         assert_all_refused(path, Error::Untrusted);
 
-        // That a process does not even have the file open is seen there, too.
+        // There, too, the kernel shows that a process does not have the file open.
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
         let stranger = Target::stranger();
         fs::write(path, format!("{}\n", stranger.number())).unwrap();
@@ -400,7 +400,7 @@ fn anything_locked(number: i32) -> bool {
     texts.into_iter().any(|text| text.contains("FLOCK"))
 }
 
-/// Serves a FUSE file system that is one regular file, and implements flock(2) itself: the kernel knows of no lock then.
+/// Serves a FUSE file system that is one regular file, and implements flock(2) itself. The kernel then shows no lock.
 fn serve_one_file(mut connection: &fs::File) -> i32 {
     let (mut content, mut mode, mut holder) = (Vec::new(), 0o644_u32, None);
     let mut request = vec![0; 1 << 16];
@@ -414,7 +414,7 @@ fn serve_one_file(mut connection: &fs::File) -> i32 {
             26 => Ok(fuse_words(&[7, 22, 0, 1 << 10, 0, 4096])),          // INIT: FUSE_FLOCK_LOCKS
             3 => Ok(fuse_attributes(1, content.len(), 0o100_000 | mode)), // GETATTR
             4 => {
-                // SETATTR: of what is changed, the mode and the size count.
+                // SETATTR: only changes of the mode and the size count.
                 if word(40) & 1 != 0 {
                     mode = word(108) & 0o7777;
                 }
@@ -450,7 +450,7 @@ fn serve_one_file(mut connection: &fs::File) -> i32 {
             _ => Err(-libc::ENOSYS),
         };
         let (error, payload) = answer.map_or_else(|error| (error, vec![]), |payload| (0, payload));
-        let _ = connection.write(&fuse_answer(&request, error, &payload)); // the asker may be gone
+        let _ = connection.write(&fuse_answer(&request, error, &payload)); // the caller may be gone
     }
 }
 
@@ -458,7 +458,7 @@ fn fuse_words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// struct `fuse_attr_out`: valid for no time, of root's, with one link.
+/// struct `fuse_attr_out`: valid for no time, owned by root, with one link.
 fn fuse_attributes(inode: u64, size: usize, mode: u32) -> Vec<u8> {
     let numbers = [0, 0, inode, size as u64, 1, 0, 0, 0].map(u64::to_ne_bytes).concat(); // ..., blocks, times
     [numbers, fuse_words(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])].concat() // times, ..., owner, device, block size
@@ -480,7 +480,7 @@ fn a_lock_on_a_file_with_the_same_inode_number_on_another_file_system_is_another
     });
     let (path, other) = (scratch.path("first/x.pid"), scratch.path("second/x.pid"));
     in_private_mounts(|| {
-        // Each new one counts its inodes from 1.
+        // Each new file system counts its inodes from 1.
         assert!(mount(c"tmpfs", &first, c"") && mount(c"tmpfs", &second, c""));
         [path, other].iter().for_each(|path| plant(path, 0, 0o644, 0));
         assert_eq!(fs::metadata(path).unwrap().ino(), fs::metadata(other).unwrap().ino());
@@ -576,7 +576,7 @@ fn without_proc_a_file_that_only_root_or_the_caller_can_write_is_believed_and_no
         plant(path, OTHER, 0o644, holder.number());
         assert_all_refused(path, Error::Untrusted);
     });
-    assert!((1..=2).contains(&holder.received())); // the kernel merges what has yet to arrive
+    assert!((1..=2).contains(&holder.received())); // the kernel merges pending signals
 }
 
 #[test]
@@ -593,7 +593,7 @@ fn without_proc_a_file_that_an_access_control_list_lets_others_write_is_untruste
         return skip("no access control lists on this file system");
     }
     without_proc(|| assert_all_refused(path, Error::Untrusted));
-    // Where the kernel says that it has the lock, that is enough.
+    // If the kernel shows that it has the lock, that is enough.
     assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.number())));
     assert_eq!(holder.received(), 1);
 }
@@ -631,7 +631,7 @@ fn in_a_user_namespace_that_maps_nobody_the_file_of_another_user_directs_no_sign
     for owner in [OTHER, 0] {
         plant(orphaned, owner, 0o644, victim.number());
         plant(held, owner, 0o644, victim.number());
-        let _orphaned = Orphaned::new(orphaned, OTHER); // so that nothing says that it is not the victim's
+        let _orphaned = Orphaned::new(orphaned, OTHER); // so nothing shows that it is not the victim's
         let asker = fork(|| {
             panic_aloud();
             become_user([CALLER; 3]);
@@ -647,7 +647,7 @@ fn in_a_user_namespace_that_maps_nobody_the_file_of_another_user_directs_no_sign
 }
 
 #[test]
-fn a_process_that_is_only_in_effect_the_file_owners_is_not_signalled() {
+fn a_process_with_only_the_effective_user_of_the_file_owner_is_not_signalled() {
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -684,7 +684,7 @@ fn with_users(path: &str, users: [u32; 3], ask: impl FnOnce(Target)) {
         file
     });
     plant(path, OTHER, 0o644, holder.number());
-    // The kernel agrees about whom the file's owner could have signalled.
+    // The kernel agrees about which process the file's owner could have signalled.
     let owner = fork(|| {
         become_user([OTHER; 3]);
         i32::from(unsafe { libc::kill(holder.number(), 0) } != 0)
@@ -695,7 +695,7 @@ fn with_users(path: &str, users: [u32; 3], ask: impl FnOnce(Target)) {
 }
 
 #[test]
-fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a_lock_on_it() {
+fn a_file_system_that_does_not_answer_does_not_delay_stop() {
     let scratch = Scratch::new();
     if !may_make_namespaces() || !sees_others() {
         return skip("only root may mount, and see what others have open");
@@ -706,7 +706,7 @@ fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a
     let told = Pipe::new();
     let holder = Target::new(0, || {
         let connection = private_mounts().then(|| mount_fuse(mounted, "40000", 0)).flatten();
-        // Not even the number of the file's inode tells the two apart.
+        // Even the inode number of the two files is the same.
         let inode = fs::metadata(path).unwrap().ino();
         let locked = connection.map(|connection| (lock_on_fuse(mounted, &connection, inode), connection));
         told.send(locked.is_some().into());
@@ -730,7 +730,7 @@ fn a_file_system_that_does_not_answer_keeps_nobody_from_stopping_a_holder_with_a
 }
 
 #[test]
-fn a_holder_is_signalled_although_it_has_something_open_that_cannot_be_looked_at() {
+fn a_holder_with_an_open_file_that_cannot_be_checked_is_signalled() {
     if !is_root() || !sees_others() {
         return skip("only root may mount, and see what others have open");
     }
@@ -738,7 +738,7 @@ fn a_holder_is_signalled_although_it_has_something_open_that_cannot_be_looked_at
     let (path, mounted) = (scratch.path("x.pid"), scratch.path("mounted"));
     chown(&scratch.directory, Some(OTHER), Some(OTHER)).unwrap();
     fs::create_dir(mounted).unwrap();
-    // A file system of a user who shows it to nobody else; and one whose server has died.
+    // A private file system of a user, and one whose server has died.
     for (user, error) in [(OTHER, libc::EACCES), (0, libc::ENOTCONN)] {
         let (told, broken) = (Pipe::new(), Pipe::new());
         let holder = Target::new(0, || {
@@ -774,9 +774,9 @@ fn mount_fuse(target: &str, root: &str, user: u32) -> Option<fs::File> {
     mount(c"fuse", &target, &options).then_some(server)
 }
 
-/// A file system that a user shows to nobody else answers neither us nor root: it cannot have the file that we have open.
+/// A private file system of a user answers neither us nor root. So it cannot have the file that we have open.
 #[test]
-fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_its_way() {
+fn a_fuse_lock_that_cannot_be_checked_is_neither_taken_for_the_lock_nor_hides_it() {
     if !is_root() || !sees_others() {
         return skip("only root may mount, and see what others have open");
     }
@@ -788,7 +788,7 @@ fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_
     let holder = Target::new(0, || {
         let server = private_mounts().then(|| mount_fuse(mounted, "40000", OTHER)).flatten();
         become_user([OTHER; 3]);
-        let locked = server.map(|server| (lock_on_fuse(mounted, &server, 1), server)); // before the other: a lower number
+        let locked = server.map(|server| (lock_on_fuse(mounted, &server, 1), server)); // before the other, for a lower number
         told.send(locked.is_some().into());
         (locked, PidLock::acquire(others).unwrap())
     });
@@ -796,13 +796,13 @@ fn a_lock_on_fuse_that_cannot_be_looked_at_is_neither_taken_for_the_lock_nor_in_
         return skip("no FUSE to mount here");
     }
     assert_eq!(signal(others, Signal::HUP), Ok(pid(holder.child.pid)));
-    fs::write(roots, format!("{}\n", holder.child.pid)).unwrap(); // a file of root, whose number is another's by now
+    fs::write(roots, format!("{}\n", holder.child.pid)).unwrap(); // root's file, whose PID belongs to another process by now
     let _locked = lock(roots);
     assert_names(roots, std::process::id());
     assert_eq!(holder.received(), 1);
 }
 
-/// A lock on the root of that file system, an inode of this number, whose server answers until that has been opened.
+/// A lock on the root of that file system, an inode with this number. The server answers until the root is open.
 fn lock_on_fuse(directory: &'static str, mut server: &fs::File, inode: u64) -> fs::File {
     let opened = std::thread::spawn(move || {
         assert_eq!(fs::metadata(directory).unwrap().ino(), inode);

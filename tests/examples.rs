@@ -1,5 +1,5 @@
-//! The programs of examples/ do what their first lines say. `cargo test` builds them; alone:
-//! `cargo build --examples && cargo test --test examples`. ci/examples runs the two that are crates of their own.
+//! The programs of examples/ do what their first lines say. `cargo test` builds them. To run only this file, use
+//! `cargo build --examples && cargo test --test examples`. ci/examples runs the two that are separate crates.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::Scratch;
 /// Longer than anything here takes.
 const A_WHILE: Wait = Wait::For(Duration::from_secs(30));
 
-/// Where cargo puts an example: beside the folder of the tests.
+/// cargo puts an example beside the folder of the tests.
 fn example(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
@@ -24,7 +24,7 @@ fn example(name: &str) -> PathBuf {
     program
 }
 
-/// An example that runs, and what it prints. Killed on drop.
+/// A running example and its output. Killed on drop.
 struct Running {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
@@ -136,7 +136,7 @@ fn an_upgrade_keeps_the_pid_and_the_lock_and_one_that_fails_changes_nothing() {
     assert_eq!(probe(path), Ok(State::Absent));
 }
 
-/// It fails before the new program has adopted the lock, and after it; and then it does not.
+/// The upgrade fails before the new program adopts the lock, then after it, and then succeeds.
 #[test]
 #[cfg(feature = "std")]
 fn an_upgrade_beside_that_fails_leaves_the_name_with_the_old_process() {

@@ -1,4 +1,4 @@
-//! Over exec: the next program image keeps the lock without a gap, and takes over only what it can verify.
+//! Across exec the next program image keeps the lock without a gap, and takes over only what it can verify.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::{
 };
 use support::*;
 
-/// How often the test program becomes itself.
+/// How often the test program execs itself.
 const GENERATIONS: u32 = 1000;
 
 fn fd_flags(fd: RawFd) -> i32 {
@@ -24,7 +24,7 @@ fn owned(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// An open file that nobody has locked.
+/// An open file without a lock.
 fn open(path: &str) -> RawFd {
     let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
     std::os::fd::IntoRawFd::into_raw_fd(file)
@@ -35,7 +35,7 @@ fn flock(fd: RawFd, operation: i32) {
 }
 
 #[test]
-fn a_lock_that_is_handed_over_is_open_over_exec_and_still_locked_and_named() {
+fn a_lock_that_is_handed_over_survives_exec_locked_and_named() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -57,9 +57,9 @@ fn a_lock_that_is_handed_over_is_open_over_exec_and_still_locked_and_named() {
     assert_eq!(probe(path), Ok(State::Absent));
 }
 
-/// A lock does not carry its options: the one who adopts says them again.
+/// A lock does not carry its options: the adopter gives them again.
 #[test]
-fn a_lock_that_is_adopted_with_options_keeps_to_them() {
+fn a_lock_that_is_adopted_with_options_keeps_them() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let options = PidLock::options().remove_on_release(false);
@@ -73,7 +73,7 @@ fn a_lock_that_is_adopted_with_options_keeps_to_them() {
 }
 
 #[test]
-fn a_lock_that_is_handed_over_low_is_open_above_the_standard_streams() {
+fn a_lock_that_is_handed_over_low_moves_above_the_standard_streams() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let child = fork(|| {
@@ -93,8 +93,8 @@ fn a_lock_that_is_handed_over_low_is_open_above_the_standard_streams() {
     assert_eq!(child.wait(), End::Exit(0));
 }
 
-/// Two children that try to get in as soon as they are told, over and over until they are told again. They fail if they
-/// ever get in, or are refused in any other way.
+/// Two children that try to acquire in a loop, from one message of the test to the next. They fail if they ever succeed, or
+/// get any other error.
 fn rivals(path: &str) -> [(Child, Pipe); 2] {
     std::array::from_fn(|_| {
         let go = Pipe::new();
@@ -116,7 +116,7 @@ fn rivals(path: &str) -> [(Child, Pipe); 2] {
 fn a_program_that_becomes_itself_a_thousand_times_keeps_its_lock_and_its_pid() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
-    let rivals = rivals(path); // forked before there is a lock, so that they have no copy of it
+    let rivals = rivals(path); // forked before there is a lock, so they have no copy of it
     let handed = PidLock::acquire(path).unwrap().hand_over().unwrap();
     for (_, go) in &rivals {
         go.send(0);
@@ -128,7 +128,7 @@ fn a_program_that_becomes_itself_a_thousand_times_keeps_its_lock_and_its_pid() {
     let mut program = program.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     drop(handed);
 
-    // Every generation says its PID, and the last one ends when its standard input does.
+    // Every generation prints its PID, and the last one ends when its standard input ends.
     let pid: i32 = program.id().try_into().unwrap();
     let mut generations = 0;
     for line in BufReader::new(program.stderr.take().unwrap()).lines().map(Result::unwrap) {
@@ -208,12 +208,12 @@ fn a_descriptor_that_is_not_the_file_at_the_path_is_refused_and_stays_open() {
     assert_eq!(fs::read(other).unwrap(), b"other");
     assert_eq!(fs::read(replaced).unwrap(), b"successor");
     assert!([path, other, replaced].iter().all(|path| !is_locked(path)));
-    flock(gone, libc::LOCK_EX | libc::LOCK_NB); // it has never lost it
+    flock(gone, libc::LOCK_EX | libc::LOCK_NB); // it still has the lock
     drop([pipe[0], pipe[1], directory, other_fd, gone].map(owned));
 }
 
 #[test]
-fn a_number_that_is_no_descriptor_is_refused() {
+fn a_number_that_is_not_a_descriptor_is_refused() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     fs::write(path, "4242\n").unwrap();

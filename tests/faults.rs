@@ -1,4 +1,4 @@
-//! Every failure gives one clear error and leaks no descriptor, no lock and no half-made file. Nothing is injected.
+//! Every failure gives one clear error and leaks no descriptor, no lock and no half-made file. All failures here are real.
 
 mod support;
 
@@ -12,16 +12,16 @@ use std::{
 };
 use support::*;
 
-/// What a child exits with where it may not do what the test needs.
+/// The exit code of a child that lacks the rights for its test.
 const UNABLE: i32 = 77;
 
-/// Runs this in a forked child, whose limits, user and mounts are its own. It asserts there.
+/// Runs this with its assertions in a forked child, which can change its limits, user and mounts.
 #[track_caller]
 fn apart(work: impl FnOnce()) {
     assert_eq!(fork(|| (work(), 0).1).wait(), End::Exit(0));
 }
 
-/// The same with mounts of its own, where that is allowed.
+/// The same with separate mounts, if that is allowed.
 #[track_caller]
 fn apart_with_mounts(work: impl FnOnce()) {
     if !is_root() {
@@ -61,7 +61,7 @@ fn assert_fails(path: &str, call: Call, errno: Errno) {
     assert_eq!(descriptors(), before, "{path}");
 }
 
-/// Expects that the name can be had, and goes again.
+/// Expects that the name is free: acquires and releases it.
 #[track_caller]
 fn assert_works(path: &str) {
     let lock = PidLock::acquire(path).unwrap();
@@ -72,7 +72,7 @@ fn assert_works(path: &str) {
 
 // Limits of the process.
 
-/// Sets the soft limit, and returns the one before.
+/// Sets the soft limit, and returns the old one.
 fn limit(resource: libc::c_int, soft: libc::rlim_t) -> libc::rlim_t {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     assert_eq!(unsafe { libc::getrlimit(resource as _, &raw mut limit) }, 0);
@@ -81,7 +81,7 @@ fn limit(resource: libc::c_int, soft: libc::rlim_t) -> libc::rlim_t {
     before
 }
 
-/// Does this under a file-size limit of so many bytes. A write beyond it fails, and kills nobody.
+/// Runs this under a file-size limit of this many bytes. A write beyond it fails, and kills no process.
 fn under_file_size<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let before = limit(libc::RLIMIT_FSIZE as _, bytes as libc::rlim_t);
@@ -90,7 +90,7 @@ fn under_file_size<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Opens files until no number is free below the highest that is used, and returns the first free one.
+/// Opens files until all numbers below the highest open descriptor are used, and returns the first free one.
 fn fill_holes() -> libc::rlim_t {
     let highest = *descriptors().last().unwrap();
     loop {
@@ -103,7 +103,7 @@ fn fill_holes() -> libc::rlim_t {
     }
 }
 
-/// Acquires while only so many descriptors are free.
+/// Acquires while only this many descriptors are free.
 fn acquire_with_free_descriptors(path: &str, free: libc::rlim_t) -> Result<PidLock, Error> {
     let used = fill_holes();
     let before = limit(libc::RLIMIT_NOFILE as _, used + free);
@@ -116,7 +116,7 @@ const NO_DESCRIPTOR: Error = Error::Sys { call: Call::Openat, errno: Errno::TooM
 
 /// An acquire needs two descriptors: the directory's and the file's.
 #[test]
-fn no_free_descriptor_is_an_error_and_leaves_all_as_it_was() {
+fn no_free_descriptor_is_an_error_and_changes_nothing() {
     let scratch = Scratch::new();
     let (fresh, stale) = (scratch.path("fresh"), scratch.path("stale"));
     fs::write(stale, "4194305\n").unwrap();
@@ -159,14 +159,14 @@ fn no_free_descriptor_while_parents_are_made_is_an_error() {
     }
 }
 
-/// With the standard streams closed, every descriptor that opens as 0 is moved up, and the moving can fail, too.
+/// With the standard streams closed, every descriptor that opens as 0 is moved up, and the move can fail, too.
 #[test]
 fn no_free_descriptor_above_the_standard_streams_is_an_error_and_leaves_no_file() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for free in [0, 1] {
         apart(|| {
-            unsafe { libc::dup(2) }; // a limit of 3, where nothing else is open, would be EINVAL
+            unsafe { libc::dup(2) }; // with nothing else open, a limit of 3 would be EINVAL
             let used = fill_holes();
             unsafe { libc::close(0) };
             let before = limit(libc::RLIMIT_NOFILE as _, used + free);
@@ -181,9 +181,9 @@ fn no_free_descriptor_above_the_standard_streams_is_an_error_and_leaves_no_file(
     }
 }
 
-/// Looking at the holder needs a third one. Without it the holder has no name, and it is a refusal all the same.
+/// To find the holder needs a third descriptor. Without it the error names no holder, and is contention nevertheless.
 #[test]
-fn a_refusal_is_told_as_such_without_a_descriptor_to_find_the_holder() {
+fn contention_is_reported_without_a_descriptor_to_find_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -205,7 +205,7 @@ fn a_refusal_is_told_as_such_without_a_descriptor_to_find_the_holder() {
 fn a_stamp_beyond_the_file_size_limit_is_undone() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
-    // What lies there: nothing; an empty file; a stamp that is as long, longer, and too long to be written over.
+    // The old file: none, an empty one, a stamp of the same length, a longer one, and one too long to be overwritten.
     let stale =
         [None, Some(""), Some("4194305\n"), Some("2147483647\n"), Some("A text of more than thirty-two bytes.\n")];
     apart(|| {
@@ -215,7 +215,7 @@ fn a_stamp_beyond_the_file_size_limit_is_undone() {
                     fs::write(path, text).unwrap();
                 }
                 under_file_size(size, || assert_fails(path, Call::Pwrite, Errno::FileTooLarge));
-                // A file that was there is gone as well: it was locked, and so it was ours.
+                // An existing file is removed as well: it was locked, and so it was ours.
                 assert_eq!(listing(scratch.directory.to_str().unwrap()), [""; 0], "limit {size}, over {stale:?}");
                 assert_works(path);
             }
@@ -223,7 +223,7 @@ fn a_stamp_beyond_the_file_size_limit_is_undone() {
     });
 }
 
-/// Somebody may have opened it, who does not compare it with the path: flock(1), say.
+/// A program that does not compare it with the path, such as flock(1), may have opened it.
 #[test]
 fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
     let scratch = Scratch::new();
@@ -238,7 +238,7 @@ fn a_file_that_is_to_stay_stays_when_its_stamp_fails() {
     });
 }
 
-/// The same if acquire has just made it: somebody may have opened it since.
+/// The same if acquire just created it: another program may have opened it since.
 #[test]
 fn a_file_that_is_to_stay_stays_empty_and_free_when_its_first_stamp_fails() {
     let scratch = Scratch::new();
@@ -289,7 +289,7 @@ fn a_stamp_that_just_fits_the_file_size_limit_is_written() {
     });
 }
 
-/// The parent stays the owner, and the file names it or nobody, but never a part of the child.
+/// The parent stays the owner. The file names the parent or nobody, and never holds a part of the child's PID.
 #[test]
 fn a_restamp_beyond_the_file_size_limit_leaves_the_lock_with_its_owner() {
     let scratch = Scratch::new();
@@ -329,7 +329,7 @@ fn a_stamp_without_space_is_undone() {
         fs::write(filler, [0; 4096]).unwrap();
         assert_fails(path, Call::Pwrite, Errno::StorageFull);
         assert_eq!(listing(directory), ["filler"]);
-        fs::write(path, "").unwrap(); // as a release leaves it that keeps the file
+        fs::write(path, "").unwrap(); // as after a release that keeps the file
         assert_fails(path, Call::Pwrite, Errno::StorageFull);
         assert_eq!(listing(directory), ["filler"]);
         fs::remove_file(filler).unwrap();
@@ -353,8 +353,8 @@ fn a_file_without_an_inode_is_an_error() {
     });
 }
 
-/// A file system of its own with a quota, on a loop device, for as long as this lives. btrfs, since any user can have
-/// the tools for it, and few kernels have quotas on anything else.
+/// A separate file system with a quota, on a loop device, until this is dropped. btrfs, because its tools are easy to get, and
+/// few kernels have quotas on other file systems.
 fn with_quota(scratch: &Scratch, work: impl FnOnce(&str)) {
     let (image, mounted) = (scratch.path("image"), scratch.path("mounted"));
     let run = |program: &str, arguments: &[&str]| {
@@ -410,20 +410,20 @@ fn a_stamp_beyond_the_quota_is_undone() {
 
 // No permission.
 
-/// In a forked child: becomes nobody, for good, in a directory to which nobody may have no way.
+/// In a forked child: becomes nobody for good. The user nobody may have no access to the current directory.
 fn become_nobody_in(directory: &str) {
     std::env::set_current_dir(directory).unwrap();
     if is_root() {
         assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
         assert_eq!(unsafe { libc::setgid(65534) }, 0);
         assert_eq!(unsafe { libc::setuid(65534) }, 0);
-        // So that /proc/self stays readable.
+        // Keeps /proc/self readable.
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
     }
 }
 
 #[test]
-fn no_permission_is_an_error_and_leaves_all_as_it_was() {
+fn no_permission_is_an_error_and_changes_nothing() {
     let scratch = Scratch::new();
     let (directory, stale) = (scratch.path("closed"), scratch.path("closed/stale"));
     fs::create_dir(directory).unwrap();
@@ -455,7 +455,7 @@ fn no_permission_is_an_error_and_leaves_all_as_it_was() {
 }
 
 #[test]
-fn a_read_only_file_system_is_an_error_and_leaves_all_as_it_was() {
+fn a_read_only_file_system_is_an_error_and_changes_nothing() {
     let scratch = Scratch::new();
     let directory = scratch.directory.to_str().unwrap();
     let (fresh, stale) = (scratch.path("fresh"), scratch.path("stale"));
@@ -470,7 +470,7 @@ fn a_read_only_file_system_is_an_error_and_leaves_all_as_it_was() {
         assert_eq!(listing(directory), ["stale"]);
         assert_eq!(content(stale), "4194305\n");
         assert!(!is_locked(stale));
-        assert_eq!(pidflock::probe(stale), Ok(State::Free { stale: Pid::new(4_194_305) })); // to look is allowed
+        assert_eq!(pidflock::probe(stale), Ok(State::Free { stale: Pid::new(4_194_305) })); // a probe is allowed
         mount(directory, "tmpfs", libc::MS_REMOUNT, "");
         assert_works(fresh);
         assert_works(stale);
@@ -503,7 +503,7 @@ fn a_release_after_chroot_removes_the_right_file() {
     }
     let scratch = Scratch::new();
     let (path, jail) = (scratch.path("pid"), scratch.path("jail"));
-    let decoy = format!("{jail}{path}"); // what the path leads to, seen from in there
+    let decoy = format!("{jail}{path}"); // the file at the path inside the jail
     fs::create_dir_all(&decoy[..decoy.len() - "/pid".len()]).unwrap();
     fs::write(&decoy, names_me()).unwrap();
     apart(|| {
@@ -520,7 +520,7 @@ fn a_release_after_chroot_removes_the_right_file() {
 }
 
 #[test]
-fn without_proc_and_dev_all_still_works() {
+fn everything_works_without_proc_and_dev() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     apart_with_mounts(|| {

@@ -1,6 +1,6 @@
-//! Filters and file systems that know only some calls: what they refuse decides nothing that can be had in another way.
+//! Filters and file systems that support only some calls: a refused call changes no result that another call can give.
 //!
-//! A seccomp filter of a child answers for the kernel.
+//! A seccomp filter of a child simulates the kernel.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod support;
@@ -13,7 +13,7 @@ use std::{
 };
 use support::*;
 
-/// Calls that are younger than Linux 4.11, or than a filter.
+/// Calls that are newer than Linux 4.11, or than a filter.
 const NEWER: [libc::c_long; 3] = [libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_statx];
 
 const LONG: Duration = Duration::from_secs(20);
@@ -25,7 +25,7 @@ extern "C" fn receive(_: libc::c_int) {
     RECEIVED.fetch_add(1, Relaxed);
 }
 
-/// A holder that counts its signals until it is told to let go.
+/// A holder that counts its signals until the test ends it.
 struct Counting {
     child: Child,
     end: Pipe,
@@ -58,7 +58,7 @@ impl Counting {
     }
 }
 
-/// All that is done to a holder from outside.
+/// Every operation on a holder from outside.
 fn look_and_signal(path: &str, pid: Pid) {
     let refused = Error::AlreadyLocked { holder: Some(pid) };
     assert_eq!(probe(path), Ok(State::Held { holder: Some(pid) }));
@@ -70,7 +70,7 @@ fn look_and_signal(path: &str, pid: Pid) {
     assert_eq!(found.wait(Wait::For(SHORT)), Err(refused));
 }
 
-/// Asks and signals in a child whose filter answers these calls in this way.
+/// Queries and signals in a child whose filter answers these calls in this way.
 fn under_a_filter(path: &str, calls: &[libc::c_long], answer: Answer) {
     let holder = Counting::new(path);
     let asker = fork(|| {
@@ -93,12 +93,12 @@ fn a_newer_call_that_a_filter_refuses_does_not_decide() {
             under_a_filter(path, &[call], Answer::Error(errno));
         }
         under_a_filter(path, &NEWER, Answer::Error(errno));
-        // Then the process itself cannot be watched.
+        // Then the process cannot be watched.
         under_a_filter(path, &[libc::SYS_ppoll, libc::SYS_pidfd_send_signal], Answer::Error(errno));
     }
 }
 
-/// On an overlay, the numbers that the kernel prints are not those of stat(2): only a look at the file itself decides.
+/// On an overlay, the kernel prints other numbers than stat(2), so only the file itself decides.
 #[test]
 fn a_newer_call_that_a_filter_refuses_does_not_decide_on_an_overlay() {
     if !is_root() {
@@ -111,7 +111,7 @@ fn a_newer_call_that_a_filter_refuses_does_not_decide_on_an_overlay() {
         for errno in [libc::EPERM, libc::ENOSYS] {
             under_a_filter(path, &[libc::SYS_statx], Answer::Error(errno));
         }
-        // A daemon whose launcher has ended: /proc/locks does not name it, and its descriptors alone speak for it.
+        // A daemon whose launcher has ended: /proc/locks does not name it, so only its descriptors are evidence.
         let (ready, end) = (Pipe::new(), Pipe::new());
         let launcher = fork(|| {
             let lock = PidLock::acquire(path).unwrap();
@@ -141,7 +141,7 @@ fn a_newer_call_that_a_filter_refuses_does_not_decide_on_an_overlay() {
     }
 }
 
-/// Two file systems laid over each other: a file has the device of its own, and the lock that of the overlay.
+/// An overlay of two file systems: a file has the device of its layer, and the lock has the device of the overlay.
 fn overlay(scratch: &Scratch) -> Option<String> {
     let mount = |kind: &str, target: &str, options: &str| {
         let [kind, target, options] = [kind, target, options].map(|text| std::ffi::CString::new(text).unwrap());
@@ -159,7 +159,7 @@ fn overlay(scratch: &Scratch) -> Option<String> {
     (layers && mount("overlay", over, &options)).then(|| over.to_owned())
 }
 
-/// What a filter does not know, it may answer with death: Android before 12, and `SystemCallFilter=` of systemd.
+/// A filter may kill for an unknown call: Android before 12, and systemd's `SystemCallFilter=`.
 #[test]
 #[cfg(pidflock_no_pidfd)]
 fn a_build_without_pidfds_makes_no_call_for_which_a_strict_filter_kills() {
@@ -181,8 +181,7 @@ fn a_build_without_pidfds_makes_no_call_for_which_a_strict_filter_kills() {
     }
 }
 
-/// In a child, without a flock that waits, as virtiofsd has none: Linux sends an unlock without `LOCK_NB` as a waiting
-/// request, too.
+/// Runs in a child where flock cannot wait, as on virtiofs. Linux sends an unlock without `LOCK_NB` as a waiting request, too.
 fn without_waiting_locks(errno: libc::c_int, work: impl FnOnce()) {
     let child = fork(|| {
         filter(libc::SYS_flock, Some((1, libc::LOCK_NB)), Answer::Error(errno));
@@ -195,7 +194,7 @@ fn without_waiting_locks(errno: libc::c_int, work: impl FnOnce()) {
 const NO_WAITING: [libc::c_int; 3] = [libc::EOPNOTSUPP, libc::ENOSYS, libc::EWOULDBLOCK];
 
 #[test]
-fn where_flock_cannot_wait_a_name_is_taken_released_and_looked_at() {
+fn where_flock_cannot_wait_a_name_is_acquired_released_and_probed() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for errno in NO_WAITING {
@@ -207,7 +206,7 @@ fn where_flock_cannot_wait_a_name_is_taken_released_and_looked_at() {
             }
             assert_eq!(probe(path), Ok(State::Free { stale: None }));
             assert_eq!(wait_released(path, Wait::Never), Ok(()));
-            // Nothing is locked any more, also where a child has a copy of the descriptor.
+            // Nothing is locked any more, even if a child has a copy of the descriptor.
             let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();
             let _copy = fork(|| unsafe { libc::pause() });
             lock.release().unwrap();
@@ -217,7 +216,7 @@ fn where_flock_cannot_wait_a_name_is_taken_released_and_looked_at() {
 }
 
 #[test]
-fn where_flock_cannot_wait_a_waiter_looks_again() {
+fn where_flock_cannot_wait_a_waiter_polls() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for errno in NO_WAITING {
@@ -262,9 +261,9 @@ fn where_flock_cannot_wait_a_holder_is_stopped() {
     }
 }
 
-/// An unlock that the kernel refuses is done by the close that follows.
+/// If the kernel refuses the unlock, the close that follows unlocks.
 #[test]
-fn a_release_whose_unlock_is_refused_has_let_go() {
+fn a_release_whose_unlock_is_refused_still_releases() {
     let scratch = Scratch::new();
     let paths = [scratch.path("removed"), scratch.path("emptied")];
     let child = fork(|| {
@@ -272,7 +271,7 @@ fn a_release_whose_unlock_is_refused_has_let_go() {
             let path = paths[usize::from(!remove)];
             (PidLock::options().remove_on_release(remove).acquire(path).unwrap(), path, remove)
         });
-        filter(libc::SYS_flock, Some((1, libc::LOCK_EX)), Answer::Error(libc::EIO)); // what neither takes nor looks
+        filter(libc::SYS_flock, Some((1, libc::LOCK_EX)), Answer::Error(libc::EIO)); // neither an acquire nor a query makes this call
         for (lock, path, remove) in locks {
             assert_eq!((lock.release(), fs::exists(path).unwrap()), (Ok(()), !remove));
         }
@@ -285,7 +284,7 @@ fn a_release_whose_unlock_is_refused_has_let_go() {
 }
 
 #[test]
-fn where_nothing_can_be_flushed_a_stamp_is_as_good_as_flushed() {
+fn where_nothing_can_be_flushed_a_stamp_counts_as_flushed() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let nothing_to_flush = [libc::EINVAL, libc::EROFS, libc::ENOSYS, libc::EOPNOTSUPP];
@@ -303,13 +302,13 @@ fn where_nothing_can_be_flushed_a_stamp_is_as_good_as_flushed() {
     }
 }
 
-/// Contention is never a failed call, whichever call reports it.
+/// Contention is never reported as a failed call, whichever call reports it.
 #[test]
 fn would_block_is_contention_from_every_call_that_asks_for_the_file() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let refused = Err(Error::AlreadyLocked { holder: None });
-    let asks = [(libc::SYS_flock, 1, 0), (libc::SYS_openat, 2, libc::O_DIRECTORY)]; // opening the directory is left alone
+    let asks = [(libc::SYS_flock, 1, 0), (libc::SYS_openat, 2, libc::O_DIRECTORY)]; // opening the directory still works
     for (call, argument, bits) in asks {
         let child = fork(|| {
             let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();

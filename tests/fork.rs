@@ -1,4 +1,4 @@
-//! Over fork: the lock passes from a launcher to its daemon without a gap, and a copy never lets go of what is another's.
+//! Across fork the lock passes from a launcher to its daemon without a gap, and a copy never releases another's lock.
 
 mod support;
 
@@ -16,7 +16,7 @@ fn pid(number: i32) -> Option<Pid> {
     Some(Pid::new(number).unwrap())
 }
 
-/// A child that tries to get in, over and over, and fails if it ever does, or if it is refused in any other way.
+/// A child that tries to acquire in a loop. It fails if it ever succeeds, or gets any other error.
 struct Rival {
     child: Child,
     stop: Pipe,
@@ -49,7 +49,7 @@ impl Rival {
     }
 }
 
-/// What a launcher, its daemon and the test tell each other.
+/// The pipes between a launcher, its daemon and the test.
 struct Pipes {
     locked: Pipe,
     launch: Pipe,
@@ -68,12 +68,12 @@ impl Pipes {
     }
 }
 
-/// Forks, and leaves the child alone whatever becomes of the caller.
+/// Forks a child that outlives the caller.
 fn detach(work: impl FnOnce() -> i32) {
     std::mem::forget(fork(work));
 }
 
-/// The part of a launcher after it has taken the name: two forks, and the grandchild is the daemon.
+/// The launcher after its acquire: two forks, and the grandchild is the daemon.
 fn daemonize(lock: &PidLock, pipes: &Pipes) {
     detach(|| {
         assert_ne!(unsafe { libc::setsid() }, -1);
@@ -83,7 +83,7 @@ fn daemonize(lock: &PidLock, pipes: &Pipes) {
             assert_eq!(lock.pid(), pid(std::process::id().try_into().unwrap()).unwrap());
             pipes.daemon.send(lock.pid().get());
             pipes.stop.receive();
-            // Taken apart here, since nothing is dropped in `_exit`.
+            // Destructured here, because `_exit` drops nothing.
             drop(unsafe { std::ptr::read(lock) });
             pipes.stopped.send(0);
             0
@@ -127,7 +127,7 @@ fn launch(launcher: impl FnOnce(PidLock, &Pipes), end: impl FnOnce(Child, &Pipes
 }
 
 #[test]
-fn a_daemon_takes_over_from_a_launcher_that_has_gone_before() {
+fn a_daemon_takes_over_from_a_launcher_that_ended_before() {
     launch(
         |lock, _| lock.disown(),
         |child, pipes| {
@@ -178,7 +178,7 @@ fn a_daemon_takes_over_from_a_launcher_that_was_killed() {
 }
 
 #[test]
-fn a_copy_in_a_child_that_has_not_taken_over_lets_go_of_nothing() {
+fn a_copy_in_a_child_that_has_not_taken_over_releases_nothing() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -225,7 +225,7 @@ fn a_child_cannot_take_over_a_file_that_has_left_the_path() {
 }
 
 #[test]
-fn a_child_cannot_take_over_what_its_parent_has_let_go_and_another_has_taken() {
+fn a_child_cannot_take_over_a_name_that_its_parent_released_and_another_acquired() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();
@@ -243,7 +243,7 @@ fn a_child_cannot_take_over_what_its_parent_has_let_go_and_another_has_taken() {
     assert_eq!(read_pid_from(path), Ok(Some(successor.pid())));
 }
 
-/// `cat`, which lives for as long as its standard input stays open, started with `prepare` between fork and exec.
+/// `cat`, which lives until its standard input closes, started with `prepare` between fork and exec.
 fn cat(mut prepare: impl FnMut() -> Result<(), Error> + Send + Sync + 'static) -> std::process::Child {
     let mut command = Command::new("cat");
     command.stdin(Stdio::piped()).stdout(Stdio::null());
@@ -257,7 +257,7 @@ fn a_supervisor_passes_its_name_to_a_program_between_fork_and_exec() {
     let path = scratch.path("x.pid");
     let lock = PidLock::acquire(path).unwrap();
     let rival = Rival::new(path);
-    // The lock moves into the closure, and so the supervisor's copy is dropped when all is done.
+    // The lock moves into the closure, so the supervisor's copy is dropped at the end.
     let mut lock = Some(lock);
     let mut program = cat(move || {
         let Some(lock) = lock.take() else { return Ok(()) };
@@ -285,7 +285,7 @@ fn a_lock_that_is_not_handed_over_stays_with_the_parent_when_a_child_takes_over_
     let mut program = cat(move || copy.restamp());
     assert_eq!(read_pid_from(path), Ok(pid(program.id().try_into().unwrap())));
     assert!(is_locked(path));
-    // The file names a process that has closed it. A signal reaches the one that has the lock: this one.
+    // The file names a process that closed its copy. A signal reaches this process, which has the lock.
     assert_eq!(pidflock::signal(path, pidflock::Signal::CHECK).ok(), Pid::new(std::process::id().try_into().unwrap()));
 
     lock.restamp().unwrap();

@@ -1,4 +1,4 @@
-//! The guard of `pidflock run`: the name is held as long as COMMAND lives, whatever COMMAND closes, and then no longer.
+//! The guard of `pidflock run`: the name is held until COMMAND ends, whatever COMMAND closes, and no longer.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -22,7 +22,7 @@ use std::{
 };
 use support::*;
 
-/// A program that was started, in a process group of its own. Killed and waited for on drop.
+/// A program in a separate process group. Killed and waited for on drop.
 struct Running(process::Child);
 
 impl Running {
@@ -56,7 +56,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A flag that is raised when this is dropped, also by a panic.
+/// A flag that is raised when this is dropped, even by a panic.
 struct Raised<'a>(&'a AtomicBool);
 
 impl Drop for Raised<'_> {
@@ -80,14 +80,14 @@ fn is(pid: i32, program: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program)
 }
 
-/// COMMAND that sleeps, once it does.
+/// Starts a COMMAND that sleeps, and returns once it sleeps.
 fn sleeping(options: &[&str], path: &str) -> Running {
     let running = Running::start(run(options, path).args(["sleep", "60"]));
     until(|| is(running.pid(), "sleep"));
     running
 }
 
-/// COMMAND that closes all that it has inherited, as daemons do, and then sleeps.
+/// Starts a COMMAND that closes all inherited descriptors, as daemons do, and then sleeps.
 fn closing(options: &[&str], path: &str) -> Running {
     let close = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec sleep 60";
     let running = Running::start(run(options, path).args(["sh", "-c", close]));
@@ -141,10 +141,10 @@ fn say(arguments: &[&str]) -> (i32, String) {
     says(pidflock().args(arguments))
 }
 
-// What a guard is.
+// Properties of a guard.
 
 #[test]
-fn a_guard_is_no_child_of_command_and_in_a_session_of_its_own() {
+fn a_guard_is_not_a_child_of_command_and_has_a_separate_session() {
     let scratch = Scratch::new();
     for options in [&[][..], &["-o"]] {
         let path = scratch.path("pid");
@@ -184,7 +184,7 @@ fn a_guard_has_inherited_nothing() {
     command.args(["sh", "-c", close]).current_dir(elsewhere).stdout(Stdio::piped());
     let mut running = Running::start(&mut command);
     unsafe { libc::close(number) };
-    // Both end, since nobody has them open any more.
+    // Both end, because no process has them open any more.
     let mut text = String::new();
     assert_eq!(running.0.stdout.take().unwrap().read_to_string(&mut text).unwrap(), 0);
     assert_eq!(read.read_to_string(&mut text).unwrap(), 0);
@@ -214,14 +214,14 @@ fn signals_to_everybody_end_command_and_not_its_guard() {
     thread::sleep(Duration::from_millis(20));
     assert_eq!(guards(path), [guard]);
     assert!(is_locked(path));
-    // Not SIGQUIT: a shell starts its jobs in the background with that ignored.
+    // Not SIGQUIT, which a background job of a shell ignores.
     assert_eq!(unsafe { libc::kill(-command.pid(), libc::SIGUSR1) }, 0);
     assert_eq!(command.wait(), End::Signal(libc::SIGUSR1));
     until(|| !exists(path) && guards(path).is_empty());
 }
 
 #[test]
-fn a_guard_that_is_killed_takes_nothing_with_it() {
+fn killing_a_guard_does_not_end_command() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut command = sleeping(&[], path);
@@ -235,7 +235,7 @@ fn a_guard_that_is_killed_takes_nothing_with_it() {
     until(|| !exists(path));
 }
 
-// What it does for COMMAND.
+// What a guard does for COMMAND.
 
 #[test]
 fn a_command_that_closes_its_descriptors_is_held_named_signalled_and_stopped() {
@@ -273,7 +273,7 @@ fn a_command_that_ends_or_is_killed_leaves_no_file_and_the_name_is_free() {
     }
 }
 
-/// It has had no time yet to let go.
+/// The guard has had no time to release.
 #[test]
 fn a_start_right_after_the_end_waits_for_the_guard_and_one_beside_a_holder_does_not() {
     let scratch = Scratch::new();
@@ -294,9 +294,9 @@ fn a_start_right_after_the_end_waits_for_the_guard_and_one_beside_a_holder_does_
     until(|| !exists(path) && guards(path).is_empty());
 }
 
-/// Those who wait for the name, or look who has it, have shared locks for an instant.
+/// Waiters and probers of the name hold shared locks for an instant.
 #[test]
-fn a_guard_sees_through_those_who_look() {
+fn probers_and_waiters_do_not_keep_a_guard_from_its_work() {
     let scratch = Scratch::in_memory();
     let path = scratch.path("pid");
     let done = AtomicBool::new(false);
@@ -305,14 +305,14 @@ fn a_guard_sees_through_those_who_look() {
             scope.spawn(|| {
                 while !done.load(Relaxed) {
                     probe(path).unwrap();
-                    thread::sleep(Duration::from_micros(200)); // else they may leave the guard no time at all
+                    thread::sleep(Duration::from_micros(200)); // without a pause they may leave the guard no time
                 }
             });
         }
         let _when_this_ends = Raised(&done);
         for _ in 0..100 {
             assert_eq!(says(run(&["-w"], path).arg("true")), (0, String::new()));
-            until(|| guards(path).is_empty() && !exists(path)); // it opens the file once more, after it has closed its copy
+            until(|| guards(path).is_empty() && !exists(path)); // it opens the file again after it closed its copy
         }
     });
 }
@@ -333,7 +333,7 @@ fn a_path_that_is_relative_is_found_from_everywhere() {
 }
 
 #[test]
-fn with_the_standard_streams_closed_it_cleans_up_as_well() {
+fn a_guard_started_without_standard_streams_removes_the_file() {
     let scratch = Scratch::new();
     for options in [&[][..], &["-o"]] {
         let path = scratch.path("pid");
@@ -353,7 +353,7 @@ fn with_the_standard_streams_closed_it_cleans_up_as_well() {
 }
 
 #[test]
-fn what_command_leaves_behind_keeps_the_name_unless_only_command_is_to_have_it() {
+fn a_child_that_outlives_command_keeps_the_name_unless_o_is_given() {
     let scratch = Scratch::new();
     for only in [false, true] {
         let path = scratch.path("pid");
@@ -374,7 +374,7 @@ fn what_command_leaves_behind_keeps_the_name_unless_only_command_is_to_have_it()
 }
 
 #[test]
-fn what_command_leaves_behind_for_a_moment_leaves_no_file() {
+fn a_child_that_outlives_command_for_a_moment_leaves_no_file() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let background = "sleep .3 </dev/null >/dev/null 2>&1 &";
@@ -383,7 +383,7 @@ fn what_command_leaves_behind_for_a_moment_leaves_no_file() {
     until(|| !exists(path) && guards(path).is_empty());
 }
 
-/// Another has the name by now, and its file claims the process that the guard has guarded.
+/// Another process has the name by now, and its file claims the PID of COMMAND.
 #[test]
 fn a_guard_leaves_the_file_of_another_alone() {
     let scratch = Scratch::new();
@@ -402,7 +402,7 @@ fn a_guard_leaves_the_file_of_another_alone() {
 }
 
 #[test]
-fn without_a_guard_it_is_exec_and_nothing_else() {
+fn run_without_a_guard_only_execs() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let command = sleeping(&["-x"], path);
@@ -412,7 +412,7 @@ fn without_a_guard_it_is_exec_and_nothing_else() {
     drop(command);
     assert!(!is_locked(path));
     assert_eq!(fs::read_to_string(path).unwrap(), format!("{pid}\n"));
-    // Of the two, the last counts.
+    // The last of the two options counts.
     let command = sleeping(&["-ox"], path);
     assert!(files(command.pid()).iter().any(|(_, file)| file == path));
     drop(command);
@@ -436,7 +436,7 @@ fn a_command_that_has_lost_the_lock_is_reported_and_not_taken_for_stopped() {
     let left = format!("pidflock: {path}: not locked; left behind by process {}\n", command.pid());
     assert_eq!(say(&["status", path]), (1, left.clone()));
     assert_eq!(say(&["stop", path]), (0, String::new()));
-    // A number that has gone to another since, and the first process, of which each container has one.
+    // A PID that was reused, and PID 1, which every container has.
     let stranger = sleeping(&[], scratch.path("other"));
     for (number, what) in [(stranger.pid(), "a stranger"), (1, "process 1")] {
         fs::write(path, format!("{number}\n")).unwrap();
@@ -448,7 +448,7 @@ fn a_command_that_has_lost_the_lock_is_reported_and_not_taken_for_stopped() {
     }
 }
 
-// When it cannot be.
+// When there can be no guard.
 
 #[test]
 fn a_command_that_cannot_be_run_leaves_no_guard() {
@@ -461,7 +461,7 @@ fn a_command_that_cannot_be_run_leaves_no_guard() {
     }
 }
 
-/// For want of a process: of the one in between, or of the guard.
+/// The limit of processes leaves no room for the process in between, or for the guard.
 #[test]
 fn without_room_for_a_guard_command_is_not_started() {
     let scratch = Scratch::new();
@@ -475,7 +475,7 @@ fn without_room_for_a_guard_command_is_not_started() {
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
         unsafe {
             command.pre_exec(move || {
-                // Children are not waited for by themselves, so that those of the last turn must be gone.
+                // The processes of the last round count until they have ended.
                 assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
                 assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
                 assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
@@ -491,7 +491,7 @@ fn without_room_for_a_guard_command_is_not_started() {
 }
 
 #[test]
-fn a_parent_that_ignores_its_children_is_no_hindrance_and_command_ignores_them_as_well() {
+fn run_works_under_a_parent_that_ignores_its_children_and_command_inherits_that() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for (action, ignored) in [(libc::SIG_IGN, true), (libc::SIG_DFL, false)] {
@@ -522,7 +522,7 @@ fn a_parent_that_ignores_its_children_is_no_hindrance_and_command_ignores_them_a
     }
 }
 
-/// These calls answer ENOSYS, from here on.
+/// From now on these calls fail with ENOSYS.
 fn without(calls: &[i64]) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
@@ -532,13 +532,13 @@ fn without(calls: &[i64]) {
     }
     program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // Root may do without, and then a program can still become root's.
+    // Root needs no no_new_privs, and without it a set-user-ID program still works.
     assert!(is_root() || unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0);
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
 
 #[test]
-fn an_old_kernel_gets_a_guard_that_looks_at_intervals_and_has_inherited_nothing() {
+fn on_an_old_kernel_the_guard_polls_and_inherits_nothing() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     for options in [&[][..], &["-o"]] {
@@ -560,15 +560,15 @@ fn an_old_kernel_gets_a_guard_that_looks_at_intervals_and_has_inherited_nothing(
         thread::sleep(Duration::from_millis(300));
         assert_eq!(guards(path), [guard]);
         running.0.kill().unwrap();
-        // Nobody has waited for it yet.
+        // It is a zombie: nobody has waited for it yet.
         until(|| !exists(path) && guards(path).is_empty());
         running.wait();
     }
 }
 
-/// Without a pidfd, and without a look at COMMAND, which has become another user's: then it has not ended.
+/// Without pidfds, and with a COMMAND that became another user's and is hidden, the guard must not see it as ended.
 #[test]
-fn a_command_that_is_hidden_has_not_ended() {
+fn a_hidden_command_counts_as_alive() {
     let scratch = Scratch::new();
     fs::set_permissions(&scratch.directory, fs::Permissions::from_mode(0o777)).unwrap();
     let (path, sleep) = (scratch.path("pid"), scratch.path("sleep"));
@@ -581,7 +581,7 @@ fn a_command_that_is_hidden_has_not_ended() {
         unsafe {
             command.pre_exec(|| {
                 without(&[libc::SYS_pidfd_open]);
-                // The group of root sees all.
+                // hidepid hides nothing from root's group.
                 assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
                 assert_eq!(libc::setresgid(54321, 54321, 54321), 0);
                 assert_eq!(libc::setresuid(54321, 54321, 54321), 0);
@@ -591,10 +591,10 @@ fn a_command_that_is_hidden_has_not_ended() {
         let mut running = Running::start(command.args([sleep, "60"]));
         until(|| is(running.pid(), "sleep"));
         if !fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap().contains("Uid:\t54321\t0\t") {
-            return NOT_ALLOWED; // no file system here lets a program become root's
+            return NOT_ALLOWED; // no file system here allows set-user-ID programs
         }
         thread::sleep(Duration::from_millis(300));
-        assert!(is_locked(path), "its guard has let go");
+        assert!(is_locked(path), "its guard has released");
         running.0.kill().unwrap();
         running.wait();
         until(|| !exists(path));
@@ -606,9 +606,9 @@ fn a_command_that_is_hidden_has_not_ended() {
     }
 }
 
-/// There it cannot be anything but the child of COMMAND, and it ends with all that is in the container.
+/// There the guard is always the child of COMMAND, and it ends with the container.
 #[test]
-fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_lets_go() {
+fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_releases() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let ended = container(|| {
@@ -630,10 +630,10 @@ fn as_the_first_process_of_a_container_command_is_held_and_the_kernel_lets_go() 
     assert_eq!(says(run(&[], path).arg("true")).0, 0);
 }
 
-// The way in for COMMAND.
+// How COMMAND adopts the lock.
 
 #[test]
-fn command_is_told_the_descriptor_and_the_process_for_which_it_is_meant() {
+fn command_gets_the_descriptor_and_its_process_in_its_environment() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("pid"), scratch.path("other"));
     let show =
@@ -645,24 +645,24 @@ fn command_is_told_the_descriptor_and_the_process_for_which_it_is_meant() {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!((code, &lines[1..]), (0, &[path, "2", lines[0], "kept"][..]));
     }
-    // The last one counts, and one that does not hand the descriptor on takes away what was said before.
+    // The innermost `run` counts, and one that passes no descriptor removes the variables.
     let pidflock = env!("CARGO_BIN_EXE_pidflock");
     let (_, text) = says(run(&[], other).args([pidflock, "run", path, "sh", "-c", show]));
     assert_eq!(text.lines().nth(1), Some(path));
     let (code, text) =
         says(run(&[], other).args([pidflock, "run", "-o", path, "sh", "-c", "env | grep ^PIDFLOCK_[FP]"]));
     assert_eq!((code, &*text), (1, ""));
-    // All variables, however many.
+    // All other variables are passed on, however many.
     let mut command = run(&[], path);
     command.args(["sh", "-c", "env | grep -c ^MANY_"]);
     (0..5000).for_each(|number| _ = command.env(format!("MANY_{number}"), "x"));
     assert_eq!(says(&mut command), (0, "5000\n".to_owned()));
 }
 
-/// Is COMMAND of the next test.
+/// The COMMAND of the next test.
 #[test]
 #[ignore = "another test runs this"]
-fn is_a_program_with_a_lock_of_its_own() {
+fn is_a_program_that_acquires_the_name() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
     let path = std::env::var("LOCK_OF_ITS_OWN").unwrap();
     let own = number("PIDFLOCK_PID").unwrap();
@@ -677,11 +677,11 @@ fn is_a_program_with_a_lock_of_its_own() {
 }
 
 #[test]
-fn a_program_with_a_lock_of_its_own_gets_in_by_the_descriptor_that_it_is_told() {
+fn a_program_under_run_adopts_the_descriptor_of_its_environment() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let mut command = run(&[], path);
-    command.arg(std::env::current_exe().unwrap()).args(["--ignored", "--exact", "is_a_program_with_a_lock_of_its_own"]);
+    command.arg(std::env::current_exe().unwrap()).args(["--ignored", "--exact", "is_a_program_that_acquires_the_name"]);
     let (code, text) = says(command.env("LOCK_OF_ITS_OWN", path));
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("1 passed"), "{text}");
@@ -689,7 +689,7 @@ fn a_program_with_a_lock_of_its_own_gets_in_by_the_descriptor_that_it_is_told() 
 
 // Strangers.
 
-/// COMMAND has ended, and what it has left behind keeps the lock. Its number goes to another process.
+/// COMMAND has ended, and a child that it left behind keeps the lock. Another process gets its PID.
 #[test]
 fn a_stranger_with_the_number_of_command_is_not_signalled() {
     let scratch = Scratch::new();
@@ -700,7 +700,7 @@ fn a_stranger_with_the_number_of_command_is_not_signalled() {
         let number: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         until(|| guards(path).is_empty());
         assert!(is_locked(path));
-        // As if that was a minute ago.
+        // As if that were a minute ago.
         let ago = SystemTime::now() - Duration::from_secs(60);
         File::options().write(true).open(path).unwrap().set_modified(ago).unwrap();
         let stranger = fork_as(number, || {
@@ -729,7 +729,7 @@ fn a_guard_does_not_keep_a_pipe_open_that_its_writer_has_closed() {
     let mut running = command.args(["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = running.stdin.take().unwrap();
     input.write_all(b"x").unwrap();
-    drop(input); // the end of what `cat` reads
+    drop(input); // ends the input of `cat`
     let mut text = String::new();
     running.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "x");

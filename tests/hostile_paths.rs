@@ -1,4 +1,4 @@
-//! Nothing is written through what is no regular file with one link, nothing hangs on it, nothing is left behind.
+//! Only a regular file with one link is written. Anything else is refused without a write, a hang or a leftover.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::{
 };
 use support::*;
 
-/// All there is to see of every name in the scratch directory, and of that directory.
+/// The metadata and content of every name in the scratch directory, and the metadata of that directory.
 fn snapshot(scratch: &Scratch) -> Vec<String> {
     let mut seen = vec![describe(scratch.path(""))];
     for entry in fs::read_dir(&scratch.directory).unwrap() {
@@ -37,7 +37,7 @@ fn describe(path: &str) -> String {
     )
 }
 
-/// What each function that takes a path says of this one, in a child that has ten seconds to come back from them all.
+/// The results of all functions for this path, in a child that has ten seconds for all of them.
 fn each_refuses(scratch: &Scratch, name: &str) {
     let path = scratch.path(name);
     let before = snapshot(scratch);
@@ -121,7 +121,7 @@ fn a_device_is_refused() {
     each_refuses(&scratch, "device");
 }
 
-/// What it is decides, and not who has locked it: nobody waits for a lock on a directory.
+/// The kind of file decides, even if it is locked: no call waits for a lock on a directory.
 #[test]
 fn a_locked_fifo_or_directory_is_refused_and_not_waited_for() {
     let scratch = Scratch::new();
@@ -147,17 +147,17 @@ fn a_file_with_a_second_hard_link_is_not_written_to() {
         assert_eq!(snapshot(&scratch), before);
         assert_eq!(descriptors(), open);
         assert!(!is_locked(scratch.path("file")));
-        // The calls that only read write nothing, whatever the name.
+        // Calls that only read write nothing under any name.
         assert_eq!(
             probe(scratch.path("a.pid")),
             Ok(State::Free { stale: read_pid_from(scratch.path("file")).unwrap() })
         );
         fs::remove_file(scratch.path("a.pid")).unwrap();
     }
-    drop(PidLock::acquire(scratch.path("file")).unwrap()); // it has one again
+    drop(PidLock::acquire(scratch.path("file")).unwrap()); // it has one link again
 }
 
-/// A second link that is made later is seen before the next write.
+/// The next write detects a second link that was created later.
 #[test]
 fn a_lock_whose_file_got_a_second_hard_link_does_not_restamp() {
     let scratch = Scratch::new();
@@ -167,7 +167,7 @@ fn a_lock_whose_file_got_a_second_hard_link_does_not_restamp() {
     assert!(is_locked(scratch.path("other")));
 }
 
-/// In the directory of somebody else it would direct root at the holder of another name.
+/// In the directory of another user it would direct a signal of root's at the holder of another name.
 #[test]
 fn nobody_is_signalled_through_a_second_hard_link() {
     let scratch = Scratch::new();
@@ -188,9 +188,9 @@ fn a_regular_file_is_taken_whatever_it_contains() {
     }
 }
 
-/// Without `O_NOCTTY`, a session without a terminal gets the first that it opens, and with it SIGHUP and SIGINT.
+/// Without `O_NOCTTY`, a session without a terminal would get the first one that it opens, with its SIGHUP and SIGINT.
 #[test]
-fn a_terminal_does_not_become_that_of_the_process() {
+fn a_terminal_does_not_become_the_controlling_terminal() {
     let _scratch = Scratch::new();
     let (_person, program) = terminal();
     let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program))).unwrap();

@@ -1,7 +1,7 @@
 //! Property 6: every failure of every call gives one clear error, and leaves no lock, no descriptor and no half-made file.
 //!
-//! Each operation is run once to see which calls it makes. Then each of those calls fails with each error of its manual
-//! page, alone and together with a second one; and after each the operation must work again.
+//! Each operation runs once to list its calls. Then each call fails with each error of its manual page, alone and together
+//! with a second failure. After each run the operation must work again.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
 
 mod harness;
@@ -15,8 +15,8 @@ use support::*;
 const BEGIN: i32 = 10;
 const DONE: i32 = 11;
 
-/// What its manual page lets each call fail with; and EINTR for all that may be interrupted somewhere, ENOSYS and EPERM
-/// where seccomp filters are known to say so.
+/// The errors of each call by its manual page. Also EINTR for calls that may be interrupted somewhere, and ENOSYS and EPERM if
+/// seccomp filters are known to return them.
 #[rustfmt::skip]
 #[allow(non_upper_case_globals, reason = "the names are those of libc")]
 fn errors_of(call: i64) -> (&'static str, &'static [i32]) {
@@ -50,26 +50,26 @@ fn errors_of(call: i64) -> (&'static str, &'static [i32]) {
     }
 }
 
-/// The call with this number between the marks fails with this errno.
+/// The n-th call between the marks fails with this errno.
 type Fault = (usize, i32);
 
-/// An operation in a child, with a state to begin with.
+/// An operation in a child, with its initial state.
 struct Operation {
     name: &'static str,
-    /// In the test: makes the state, and returns what must live while the operation runs.
+    /// In the test: creates the state, and returns what must live while the operation runs.
     before: fn(&str) -> Vec<Child>,
-    /// In the child: what is done before the faults begin, with a lock if it needs one; then the operation itself.
+    /// In the child: runs before the faults begin, and acquires a lock if the operation needs one. Then the operation itself.
     prepare: fn(&str) -> Option<PidLock>,
     operate: fn(&str, Option<PidLock>) -> Result<(), Error>,
-    /// Whether the name is held by another process all the while.
+    /// Whether another process holds the name all the time.
     held: bool,
-    /// Whether the operation lets the name go: afterwards there is no lock, whatever has failed.
+    /// Whether the operation releases the name: afterwards there is no lock, whatever failed.
     lets_go: bool,
-    /// Whether the process has afterwards the lock that it had before, whatever has failed.
+    /// Whether the process keeps its lock, whatever failed.
     keeps: bool,
 }
 
-/// More than a stamp writes over.
+/// Longer than what a stamp overwrites.
 const LONG_TEXT: &str = "more than thirty-two bytes of somebody else's text\n";
 
 fn nobody(_: &str) -> Vec<Child> {
@@ -112,10 +112,10 @@ const ACQUIRE: Operation = Operation {
     keeps: false,
 };
 
-/// What is done to a name that another process holds.
+/// Operations on a name that another process holds.
 const HELD: Operation = Operation { before: holder, held: true, ..ACQUIRE };
 
-/// What is done with a lock of one's own.
+/// Operations with a lock.
 const OWNER: Operation = Operation { prepare: acquired, ..ACQUIRE };
 
 const OPERATIONS: &[Operation] = &[
@@ -222,7 +222,7 @@ const OPERATIONS: &[Operation] = &[
     },
 ];
 
-/// What a child reports of its operation, in a number: the errno of `Error::Sys`, or one of these.
+/// The result of a child's operation as a number: the errno of `Error::Sys`, or one of these.
 const FINE: i32 = 0;
 const REFUSED: i32 = 1001;
 const REPLACED: i32 = 1002;
@@ -242,8 +242,7 @@ fn report_of(result: Result<(), Error>) -> i32 {
     }
 }
 
-/// Runs the operation under these faults. Returns the calls that it made and what it reported; panics where something
-/// is wrong afterwards.
+/// Runs the operation under these faults. Returns its calls and its result. Panics if anything is wrong afterwards.
 fn run(operation: &Operation, directory: &str, faults: &[Fault]) -> (Vec<Syscall>, i32) {
     let nested = format!("{directory}/nested");
     let _ = fs::remove_dir_all(&nested);
@@ -261,7 +260,7 @@ fn run(operation: &Operation, directory: &str, faults: &[Fault]) -> (Vec<Syscall
         mark(DONE);
         let after = descriptors();
         pipe.send(report_of(result));
-        // Descriptors: of a lock that is had, two; none of anything else.
+        // Descriptors: two for a lock, and no others.
         let had = if locked { 2 } else { 0 };
         let has = usize::from(result.is_ok() && !operation.held && !operation.lets_go && fs::exists(file).unwrap()) * 2;
         let extra = after.len() as i64 - before.len() as i64;
@@ -269,7 +268,7 @@ fn run(operation: &Operation, directory: &str, faults: &[Fault]) -> (Vec<Syscall
             "probe of a free name" => vec![0],
             _ if operation.keeps || operation.held => vec![0],
             _ if result.is_ok() => vec![has as i64 - had],
-            // A descriptor that is not the file by name is left open by adopt.
+            // adopt leaves a descriptor open that is not the file at the path.
             name if name.starts_with("hand over") => vec![-had, 1 - had],
             _ => vec![-had],
         };
@@ -280,7 +279,7 @@ fn run(operation: &Operation, directory: &str, faults: &[Fault]) -> (Vec<Syscall
     let pids: Vec<i32> = others.iter().map(|child| child.pid).chain([traced.pid, i32::MAX]).collect();
     let calls = follow(&mut traced, faults);
     let report = pipe.receive_within(0);
-    // The child has ended, and with it every lock that it had.
+    // The child has ended, and its locks with it.
     let what = || {
         let faults: Vec<String> = faults
             .iter()
@@ -322,19 +321,19 @@ fn run(operation: &Operation, directory: &str, faults: &[Fault]) -> (Vec<Syscall
     (calls, report)
 }
 
-/// Lets the process run to its end, and makes the calls between the marks fail that are to fail.
+/// Runs the process to its end, and injects the failures into the calls between the marks.
 fn follow(traced: &mut Traced, faults: &[Fault]) -> Vec<Syscall> {
     let (mut inside, mut calls) = (false, vec![]);
     loop {
         match traced.go_on() {
             Stop::Entry(call) if call.number == libc::SYS_prctl && call.int(0) == MARK => inside = call.int(1) == BEGIN,
-            // In a debug build std looks whether what it closes is open.
+            // In a debug build std checks whether a descriptor is open before it closes it.
             Stop::Entry(call) if call.number == libc::SYS_fcntl && call.int(1) == libc::F_GETFD => {}
             Stop::Entry(call) if inside && !errors_of(call.number).1.is_empty() => {
                 let fault = faults.iter().find(|(index, _)| *index == calls.len());
                 calls.push(call);
                 match fault {
-                    // A close that fails has closed all the same.
+                    // A close that fails has closed nevertheless.
                     Some((_, errno)) if call.number == libc::SYS_close => {
                         traced.make();
                         traced.answer(-i64::from(*errno));
@@ -352,17 +351,16 @@ fn follow(traced: &mut Traced, faults: &[Fault]) -> Vec<Syscall> {
     }
 }
 
-/// Whether an operation may say this after such faults: what the kernel said, what it says without any fault, or what
-/// that answer of the kernel means.
+/// Whether this result is right after such faults: the kernel's error, the result without faults, or the meaning of the error.
 fn is_documented(report: i32, usual: i32, faults: &[Fault]) -> bool {
     let meant = |errno: i32| match errno {
-        libc::ENOENT => vec![REPLACED, NOT_LOCKED, REFUSED, FINE], // in /proc: it has not got the lock
+        libc::ENOENT => vec![REPLACED, NOT_LOCKED, REFUSED, FINE], // in /proc: the process does not have the lock
         libc::EWOULDBLOCK => vec![REFUSED, FINE],
-        libc::EEXIST => vec![FINE, libc::ENOENT], // and where it is not there after all, that
-        libc::EINTR | libc::EROFS | libc::EOPNOTSUPP => vec![FINE], // called again; nothing to flush
+        libc::EEXIST => vec![FINE, libc::ENOENT], // ENOENT if it does not exist after all
+        libc::EINTR | libc::EROFS | libc::EOPNOTSUPP => vec![FINE], // retried; nothing to flush
         libc::EINVAL => vec![FINE, REFUSED],      // nothing to flush; no process of that number
         libc::ESRCH | libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENODEV => vec![REFUSED, NOT_LOCKED, FINE],
-        _ => vec![REFUSED], // contention is told as such, whatever keeps us from naming the holder
+        _ => vec![REFUSED], // contention is reported even if the holder cannot be found
     };
     report == usual || faults.iter().any(|(_, errno)| report == *errno || meant(*errno).contains(&report))
 }
@@ -399,11 +397,11 @@ fn every_call_of(what: &str, chosen: impl Fn(&Operation) -> bool) {
                     "{}: call {index} was not called again",
                     operation.name
                 );
-                // A second fault, in what is done about the first, or because of it.
+                // A second fault, in the handling of the first one or because of it.
                 for (second, call) in after.iter().enumerate().skip(index + 1) {
                     for errno in errors_of(call.number).1 {
                         possible += 1;
-                        // Where many calls are made, most of them are looks into /proc, and much alike.
+                        // If there are many calls, most of them read /proc and are alike.
                         if full() || possible % if calls.len() > 40 { 240 } else { 60 } == 0 {
                             let faults = [fault, (second, *errno)];
                             let (_, report) = run(operation, directory, &faults);
@@ -445,15 +443,15 @@ fn every_call_of_a_holder_fails() {
 }
 
 #[test]
-fn every_call_of_a_look_from_outside_fails() {
+fn every_call_of_a_query_fails() {
     every_call_of("probe, read, signal", |operation| {
         !acquires(operation) && !waits(operation) && (operation.held || operation.name.starts_with("probe"))
     });
 }
 
-/// Whatever /proc keeps from us, what it does show is enough.
+/// Whatever /proc denies, the rest is enough.
 #[test]
-fn a_holder_is_signalled_although_proc_denies_any_one_look() {
+fn a_holder_is_signalled_although_any_one_read_of_proc_fails() {
     let scratch = Scratch::in_memory();
     if let Some(reason) = trace::impossible() {
         return skip(&reason);
@@ -462,7 +460,7 @@ fn a_holder_is_signalled_although_proc_denies_any_one_look() {
     let signal = OPERATIONS.iter().find(|operation| operation.name == "signal").unwrap();
     let (calls, usual) = run(signal, directory, &[]);
     assert_eq!(usual, FINE);
-    // The first look into /proc is right before the first file that is opened there and read.
+    // The first access to /proc is right before the first file that is opened there and read.
     let listed = calls.iter().position(|call| call.number == libc::SYS_getdents64).unwrap();
     let opened: Vec<usize> = (0..calls.len()).filter(|call| calls[*call].number == libc::SYS_openat).collect();
     let in_proc: Vec<usize> = opened.iter().copied().filter(|call| *call + 9 >= listed).collect();
@@ -475,7 +473,7 @@ fn a_holder_is_signalled_although_proc_denies_any_one_look() {
     }
 }
 
-/// Between the look at the evidence and the signal the file may become another's.
+/// Between the check of the evidence and the signal, another process may get the file.
 #[test]
 fn a_holder_whose_file_is_replaced_while_proc_is_read_is_not_signalled() {
     let scratch = Scratch::in_memory();

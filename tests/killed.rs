@@ -1,6 +1,6 @@
 //! Property 3: after any death, the next acquire succeeds at once, and the file reads as one whole PID or as nothing.
 //!
-//! An operation is killed before and after every single system call that it makes.
+//! A kill ends an operation before and after every single system call that it makes.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod harness;
@@ -15,7 +15,7 @@ const BEGIN: i32 = 10;
 
 type Work<'a> = &'a dyn Fn(&str);
 
-/// Kills the work after so many stops, each before or after a call. Returns false once it ends before that.
+/// Kills the work after this many stops, each before or after a call. Returns false once the work ends before that.
 fn kill_at(stop: usize, file: &str, before: Work, work: Work) -> bool {
     let _ = fs::remove_file(file);
     before(file);
@@ -81,7 +81,7 @@ fn killed_while_it_acquires() {
 fn killed_while_it_restamps() {
     kill_everywhere("restamp", &nothing, &|file| {
         let lock = PidLock::acquire(file).unwrap();
-        // A longer claim, as that of a parent with a higher PID, so that the stamp has to cut it off.
+        // A longer claim, as of a parent with a higher PID, so that the stamp must truncate it.
         fs::write(file, "2147483647\n").unwrap();
         mark(BEGIN);
         lock.restamp().unwrap();

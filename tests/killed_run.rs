@@ -1,5 +1,5 @@
-//! Deaths of `pidflock run`: it, the process in between, its guard, and COMMAND while it starts, are killed before and
-//! after every single system call that they make. There are never two COMMANDs, and no name stays held.
+//! Deaths of `pidflock run`: each of its processes is killed before and after every single system call. These are `run`, the
+//! process in between, the guard, and COMMAND while it starts. There are never two COMMANDs, and no name stays held.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod harness;
@@ -16,7 +16,7 @@ use std::{
 };
 use support::*;
 
-/// Who is to be killed.
+/// The process to kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     /// `run`, and then COMMAND until it sleeps.
@@ -25,7 +25,7 @@ enum Victim {
     Guard,
 }
 
-/// The stops of the victim are counted, and at one of them it dies.
+/// Counts the stops of the victim, which dies at one of them.
 struct Death {
     victim: Victim,
     stop: usize,
@@ -47,11 +47,11 @@ impl Death {
     }
 }
 
-/// What has become of one run.
+/// The result of one run.
 struct Outcome {
     run: Option<Traced>,
     guard: Option<Traced>,
-    /// The victim has come to the stop at which it was to die.
+    /// The victim reached the stop at which it must die.
     killed: bool,
 }
 
@@ -65,7 +65,7 @@ fn spawn(options: &[&str], file: &str) -> Traced {
     Traced::spawn(move || panic!("{}", command.exec())).unwrap()
 }
 
-/// Goes through one run until COMMAND sleeps, is killed, and the guard has ended; or until the victim is dead.
+/// Follows one run until COMMAND sleeps, is killed, and the guard has ended; or until the victim is dead.
 fn go_through(options: &[&str], file: &str, death: &mut Death) -> Outcome {
     let mut run = spawn(options, file);
     let (mut guard, mut programs, mut counts, mut calls) = (None, 0, false, 0);
@@ -89,7 +89,7 @@ fn go_through(options: &[&str], file: &str, death: &mut Death) -> Outcome {
             }
             Stop::Entry(call) if programs == 2 && call.number == libc::SYS_clock_nanosleep => break,
             Stop::Ended(end) => panic!("run has ended: {end:?}"),
-            // Before this, only the dynamic linker is at work; and after the first calls of COMMAND, its own.
+            // Before this, only the dynamic linker runs, and so it does after the first calls of COMMAND.
             Stop::Entry(call) if programs == 1 && call.number == libc::SYS_rt_sigaction => counts = true,
             stop if is_a_call(stop) && counts && calls < 30 => {
                 calls += programs - 1;
@@ -120,7 +120,7 @@ fn go_through(options: &[&str], file: &str, death: &mut Death) -> Outcome {
     }
 }
 
-/// Goes through the process in between: true if it was killed.
+/// Follows the process in between: true if it was killed.
 fn in_between(between: &mut Traced, guard: &mut Option<Traced>, death: &mut Death) -> bool {
     loop {
         match between.go_on() {
@@ -154,29 +154,29 @@ fn kill_everywhere(options: &[&str], victim: Victim) {
         }
         deaths += 1;
         let what = format!("{options:?}: {victim:?} killed at stop {deaths}");
-        // The guard, if there is one, goes on by itself.
+        // The guard, if there is one, runs on untraced.
         let guard = guard.map(Traced::detach);
         if let Some(command) = run.map(Traced::detach) {
-            // COMMAND lives without its guard, and has its own copy of the lock, unless only the guard was to have it.
+            // COMMAND lives without its guard, and has a copy of the lock, unless only the guard had one.
             if !options.contains(&"-o") {
                 assert_eq!(second_run(file), Some(75), "{what}");
             }
             command.kill_and_wait();
         }
-        // Nobody is left who could want the name.
+        // No process is left that could hold the name.
         let lock = PidLock::options().wait(Wait::For(Duration::from_secs(10))).acquire(file);
         let lock = lock.unwrap_or_else(|error| panic!("{what}: {error}"));
         lock.release().unwrap();
         if let Some(guard) = guard {
             let deadline = Instant::now() + Duration::from_secs(10);
-            // Who inherits orphans may be slow to wait for them.
+            // The process that inherits orphans may be slow to wait for them.
             let stat = format!("/proc/{}/stat", guard.pid);
             let lives = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
             while lives() {
                 assert!(Instant::now() < deadline, "{what}: the guard lives on");
                 thread::sleep(Duration::from_millis(1));
             }
-            std::mem::forget(guard); // no child of this process
+            std::mem::forget(guard); // not a child of this process
         }
         assert!(!fs::exists(file).unwrap(), "{what}");
     }

@@ -24,14 +24,14 @@ fn holder(path: &str) -> Child {
     child
 }
 
-/// Somebody who locks the file by other means, as long as the result lives.
+/// Locks the file in another way, until the result is dropped.
 fn lock_file(path: &str, kind: i32) -> fs::File {
     let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) }, 0);
     file
 }
 
-/// What there is to see of the holder's file, its directory, and our descriptors.
+/// The state of the holder's file, its directory, and our descriptors.
 fn snapshot(scratch: &Scratch, path: &str) -> impl PartialEq + std::fmt::Debug {
     let of = |path: &str| {
         let of = fs::symlink_metadata(path).unwrap();
@@ -41,7 +41,7 @@ fn snapshot(scratch: &Scratch, path: &str) -> impl PartialEq + std::fmt::Debug {
     (fs::read(path).unwrap(), of(path), of(scratch.path("")), names, descriptors())
 }
 
-/// A dead process that somebody has yet to wait for.
+/// A dead process that was not waited for.
 fn zombie() -> Child {
     let child = fork(|| 0);
     let mut info = unsafe { std::mem::zeroed() };
@@ -53,12 +53,12 @@ fn zombie() -> Child {
 fn refused(path: &str) -> Option<Option<Pid>> {
     match PidLock::acquire(path) {
         Err(Error::AlreadyLocked { holder }) => Some(holder),
-        other => panic!("not told that somebody holds it: {other:?}"),
+        other => panic!("expected a refusal, got {other:?}"),
     }
 }
 
 #[test]
-fn a_loser_changes_not_a_byte_and_is_told_who_holds_it() {
+fn a_loser_changes_not_a_byte_and_learns_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let holder = holder(path);
@@ -74,7 +74,7 @@ fn a_loser_changes_not_a_byte_and_is_told_who_holds_it() {
 }
 
 #[test]
-fn a_loser_in_the_same_process_is_told_the_same() {
+fn a_loser_in_the_same_process_learns_the_holder() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let lock = PidLock::acquire(path).unwrap();
@@ -110,13 +110,13 @@ fn a_holder_that_the_file_does_not_name_is_not_named() {
         let before = snapshot(&scratch, path);
         assert_eq!(refused(path), Some(None), "{content:?}");
         assert_eq!(snapshot(&scratch, path), before, "{content:?}");
-        // A probe goes on, and asks the kernel.
+        // A probe also asks the kernel.
         let holder = Pid::new(std::process::id().try_into().unwrap());
         assert_eq!(probe(path), Ok(State::Held { holder }), "{content:?}");
     }
 }
 
-/// A file-system scanner, for example. What the file claims is stale then, even if such a process lives.
+/// A file-system scanner, for example. The claim is stale then, even if a process with that PID lives.
 #[test]
 fn a_shared_lock_keeps_a_starter_out_only_while_it_lasts() {
     let scratch = Scratch::new();
@@ -162,7 +162,7 @@ fn a_starter_sees_through_probers() {
     });
     let starts = if std::env::var("PIDFLOCK_PROOF").is_ok_and(|proof| proof == "full") { 10_000 } else { 500 };
     for start in 0..starts {
-        // Every other time the file stays, so that there is something to probe between two holders, too.
+        // Every second time the file stays, so that there is also a free file to probe between two holders.
         let lock = PidLock::options().sync(false).remove_on_release(start % 2 == 0).acquire(path);
         lock.unwrap_or_else(|error| panic!("start {start}: {error}")).release().unwrap();
     }
@@ -173,7 +173,7 @@ fn a_starter_sees_through_probers() {
     println!("starts: {starts} beside four probers, and none failed");
 }
 
-/// Until this process sleeps in flock(2) on this file.
+/// Returns once this process sleeps in flock(2) on this file.
 fn wait_until_asleep(pid: i32, file: &fs::File) {
     let inode = format!(":{}", file.metadata().unwrap().ino());
     let start = Instant::now();
@@ -187,14 +187,14 @@ fn wait_until_asleep(pid: i32, file: &fs::File) {
     }
 }
 
-/// Each time it wakes, the file has been replaced by one that the next holder has locked already.
+/// Each time it wakes, another file has replaced this one, and the next holder has locked that one.
 #[test]
 fn waiting_forever_survives_many_lost_races() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let start = Pipe::new();
     let waiter = fork(|| {
-        start.receive(); // forked before there is a lock that it would have a copy of
+        start.receive(); // forked before there is a lock, so it has no copy of it
         PidLock::options().wait(Wait::Forever).acquire(path).map_or(1, |_| 0)
     });
     let mut held = lock_file(path, libc::LOCK_EX);
@@ -203,7 +203,7 @@ fn waiting_forever_survives_many_lost_races() {
         wait_until_asleep(waiter.pid, &held);
         let next = lock_file(scratch.path("next"), libc::LOCK_EX);
         fs::rename(scratch.path("next"), path).unwrap();
-        held = next; // and lets go of the one before
+        held = next; // and releases the previous one
     }
     drop(held);
     assert_eq!(waiter.wait(), End::Exit(0));

@@ -1,5 +1,5 @@
-//! On SMB a lock is mandatory: where another has it, flock(2) fails with EACCES, and so do reads. A filter of the kernel's
-//! stands in for such a file system.
+//! On SMB a lock is mandatory: if another process has it, flock(2) and reads fail with EACCES. A seccomp filter simulates such a
+//! file system.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -36,7 +36,7 @@ fn refuse(call: libc::c_long, bits: i32) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
 }
 
-/// In a child of which these calls are refused, beside a file that reads as 4242.
+/// Runs in a child for which these calls fail, beside a file that reads as 4242.
 fn beside(refused: &[(libc::c_long, i32)], work: impl FnOnce(&'static str)) {
     let scratch = Scratch::new();
     let path = scratch.path("demo.pid");
@@ -75,7 +75,7 @@ fn a_shared_mandatory_lock_of_another_is_contention() {
 }
 
 #[test]
-fn locks_that_are_forbidden_are_no_contention() {
+fn forbidden_locks_are_not_contention() {
     beside(&[(FLOCK, libc::LOCK_NB)], |path| {
         let forbidden = Error::Sys { call: Call::Flock, errno: Errno::PermissionDenied };
         assert_eq!(PidLock::acquire(path).err(), Some(forbidden));

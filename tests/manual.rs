@@ -42,8 +42,8 @@ fn shown(line: &str) -> String {
     if option { format!("[{text}]") } else { text }
 }
 
-/// Every synopsis in a text that says `pidflock SUBCOMMAND ...`, alike in case and blanks. A line that is indented as far
-/// as the options belongs to the one before.
+/// Every synopsis of a text, `pidflock SUBCOMMAND ...`, in lower case and without blanks. A line with the indentation of the
+/// options continues the one before.
 fn synopses(text: &str) -> BTreeSet<String> {
     let text = text.replace("\n             ", " ");
     let lines = text.lines().filter_map(|line| line.trim_start_matches("usage:").trim().strip_prefix("pidflock "));
@@ -65,7 +65,7 @@ fn options<'a>(items: impl Iterator<Item = &'a str>) -> Options {
     items.filter_map(option).collect()
 }
 
-/// What the command itself answers: the subcommands that know an option, and the options that need a value.
+/// The behaviour of the command: the subcommands that accept an option, and the options that need a value.
 fn behaviour() -> (BTreeMap<char, BTreeSet<&'static str>>, BTreeSet<char>) {
     let (mut known, mut valued) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
     for name in SUBCOMMANDS {
@@ -83,13 +83,13 @@ fn behaviour() -> (BTreeMap<char, BTreeSet<&'static str>>, BTreeSet<char>) {
     (known, valued)
 }
 
-/// The numbers in a text that are words of their own.
+/// The separate numbers in a text.
 fn numbers(text: &str) -> BTreeSet<i32> {
     text.split(|character: char| !character.is_alphanumeric()).filter_map(|word| word.parse().ok()).collect()
 }
 
 #[test]
-fn the_synopsis_is_everywhere_the_same() {
+fn the_synopsis_is_the_same_everywhere() {
     let manual: String = section("SYNOPSIS").lines().fold(String::new(), |text, line| {
         text + if line == ".Nm" { "\npidflock" } else { " " } + &shown(line).replace("pidfile", "PIDFILE")
     });
@@ -103,7 +103,7 @@ fn the_synopsis_is_everywhere_the_same() {
 fn every_option_is_explained_with_its_value_and_its_subcommands() {
     let help = help();
     let (known, valued) = behaviour();
-    let list = between(section("DESCRIPTION"), "The options are:", ".El");
+    let list = between(section("OPTIONS"), ".Bl", ".El");
     let shown: Vec<String> = list.lines().filter(|line| line.starts_with(".It")).map(shown).collect();
     let manual = options(shown.iter().map(String::as_str));
     assert_eq!(options(help.lines().flat_map(|line| line.split("; "))), manual, "--help, and the manual page");
@@ -125,7 +125,7 @@ fn every_option_is_explained_with_its_value_and_its_subcommands() {
 }
 
 #[test]
-fn the_readme_calls_no_option_that_does_not_exist() {
+fn the_readme_uses_only_options_that_exist() {
     let (known, _) = behaviour();
     let calls = README.lines().filter_map(|line| line.split_once("pidflock "));
     for (_, call) in calls {
@@ -141,7 +141,7 @@ fn the_readme_calls_no_option_that_does_not_exist() {
 }
 
 #[test]
-fn the_exit_codes_are_everywhere_the_same() {
+fn the_exit_codes_are_the_same_everywhere() {
     let help = help();
     let all = [0, 64, 71, 75, 126, 127];
     let of_status = [0, 1, 3, 4];
@@ -153,7 +153,7 @@ fn the_exit_codes_are_everywhere_the_same() {
     let items = |text: &str| -> BTreeSet<i32> {
         text.lines().filter_map(|line| line.strip_prefix(".It ")?.parse().ok()).collect()
     };
-    let (text, status) = section("EXIT STATUS").split_once(".Ss ").unwrap();
+    let (text, status) = section("EXIT \\&STATUS").split_once(".Ss ").unwrap();
     assert_eq!(items(text), BTreeSet::from(all), "the manual page");
     assert_eq!(items(status), BTreeSet::from(of_status), "the manual page");
 
@@ -163,7 +163,7 @@ fn the_exit_codes_are_everywhere_the_same() {
     assert_eq!(numbers(&rows.join(" ")), all.into(), "the README");
     assert_eq!(numbers(&status.join(" ")), of_status.into(), "the README");
 
-    // tests/messages.rs has seen every code of this table.
+    // tests/messages.rs makes every code of this table happen.
     let seen =
         between(MESSAGES, "| exit code |", "\n## System calls").lines().filter_map(|row| row.split(" | ").nth(1));
     let seen: BTreeSet<i32> = seen.flat_map(numbers).collect();

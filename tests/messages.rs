@@ -1,6 +1,6 @@
 //! Every message happens, and doc/messages.md has a row for it; every row of that page has happened.
 //!
-//! Where a cause is not to be had without special hardware or rights, a seccomp filter has the kernel give the answer.
+//! If a cause needs special hardware or rights, a seccomp filter makes the kernel return the error.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod support;
@@ -38,7 +38,7 @@ fn rows(heading: &str) -> Vec<(&'static str, &'static str)> {
     section.lines().filter_map(row).collect()
 }
 
-/// Whether a text is that of a row, in which a word in capitals stands for something.
+/// Whether a text fits a row, in which a word in capitals is a placeholder.
 fn fits(row: &str, text: &str) -> bool {
     if row == "CALL: ANSWER" {
         return text.contains(": ");
@@ -61,7 +61,7 @@ fn numbers(text: &str) -> BTreeSet<i32> {
     text.split(|character: char| !character.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
 }
 
-/// A message that has happened, and what the command exited with if it was the command's.
+/// A message that happened, and the exit code if it was the command's.
 type Seen = (String, Option<i32>);
 
 #[test]
@@ -80,7 +80,7 @@ fn every_message_happens_and_has_its_row_and_every_row_has_happened() {
 
     let mut messages = rows("Of the library and of the command");
     messages.extend(rows("Of the command alone"));
-    messages.sort_by_key(|(row, _)| std::cmp::Reverse(row.len())); // the most particular one first
+    messages.sort_by_key(|(row, _)| std::cmp::Reverse(row.len())); // the most specific one first
     let (calls, answers) = (rows("System calls: what was being done"), rows("Their answers"));
     let mut hit = BTreeSet::new();
     let mut codes = BTreeSet::new();
@@ -111,9 +111,9 @@ fn every_message_happens_and_has_its_row_and_every_row_has_happened() {
     eprintln!("messages: {} seen, {} rows", seen.len(), hit.len());
 }
 
-/// What is printed is made of these, so that a new text cannot be forgotten.
+/// All output is made of these texts, so a new text cannot be forgotten.
 #[test]
-fn every_text_in_the_source_stands_on_the_page() {
+fn every_text_in_the_source_is_on_the_page() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
     let mut files = vec![format!("{source}/error.rs")];
     files.extend(
@@ -125,7 +125,7 @@ fn every_text_in_the_source_stands_on_the_page() {
         let text = text
             .split_once("const HELP")
             .map_or(text.clone(), |(before, rest)| before.to_owned() + rest.split_once("\";\n").unwrap().1);
-        // A byte string is a word of the command line, not a text; and neither is a path.
+        // A byte string is a word of the command line, not a text. A path is not a text either.
         let code = text.lines().filter(|line| {
             !line.trim_start().starts_with("//")
                 && !line.trim_start().starts_with('#')
@@ -164,13 +164,13 @@ fn say(file: &str, arguments: &[&str]) -> Seen {
     command(file, pidflock().args(arguments))
 }
 
-/// What the library says in a forked child, whose limits and filters are its own.
+/// The library's error in a forked child, which can change its limits and filters.
 fn library(work: impl FnOnce() -> Result<(), Error>) -> Seen {
     let (text, code) = (told(|tell| tell(work().unwrap_err())), None);
     (text, code)
 }
 
-/// Forks a child that can tell errors, and returns them as lines.
+/// Forks a child that reports errors, and returns them as lines.
 fn told(work: impl FnOnce(&mut dyn FnMut(Error))) -> String {
     let (mut hear, mut tell) = UnixStream::pair().unwrap();
     let child = fork(|| {
@@ -184,7 +184,7 @@ fn told(work: impl FnOnce(&mut dyn FnMut(Error))) -> String {
     text.trim_end().to_owned()
 }
 
-/// A holder that stays until it is dropped, and does not heed SIGTERM.
+/// A holder that ignores SIGTERM. Killed on drop.
 fn holder(path: &str) -> Child {
     let ready = Pipe::new();
     let child = fork(|| {
@@ -206,11 +206,11 @@ fn limit(resource: libc::c_int, soft: libc::rlim_t) {
     assert_eq!(unsafe { libc::setrlimit(resource as _, &raw const limit) }, 0);
 }
 
-/// A call that the kernel answers with an errno, or, for 0, as if it had worked, without doing it. With a mask, only if
-/// the fourth argument, the flags of fstatat(2), has all of these bits.
+/// A call that the kernel does not make, and for which it returns an errno, or success for 0. With a mask, only if the fourth
+/// argument, the flags of fstatat(2), has all of these bits.
 struct Refusal(libc::c_long, i32, i32);
 
-/// From now on, for this process and what it becomes.
+/// From now on, for this process and the programs that it becomes.
 fn refuse(Refusal(call, mask, errno): &Refusal) -> io::Result<()> {
     let flags = 16 + 3 * 8 + if cfg!(target_endian = "big") { 4 } else { 0 };
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -234,7 +234,7 @@ fn refuse(Refusal(call, mask, errno): &Refusal) -> io::Result<()> {
 
 static NO_CLOCK: AtomicBool = AtomicBool::new(false);
 
-/// Stands in the place of the C library's, which asks no kernel that could be told to refuse.
+/// Replaces the C library's, which makes no system call that a filter could refuse.
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
     if NO_CLOCK.load(Relaxed) {
@@ -244,7 +244,7 @@ extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -
     unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as libc::c_int }
 }
 
-// What happens.
+// The messages.
 
 fn words_of_a_runline(scratch: &Scratch) -> Vec<Seen> {
     let path = scratch.path("pid");
@@ -304,7 +304,7 @@ fn held(scratch: &Scratch) -> Vec<Seen> {
     seen
 }
 
-/// What somebody is told who waits at a terminal.
+/// The messages of a wait at a terminal.
 fn on_a_terminal(path: &str) -> Seen {
     let (mut person, program) = terminal();
     let mut waiting = pidflock().args(["wait", path]).stderr(program).spawn().unwrap();
@@ -419,7 +419,7 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
         refused(&[Refusal(SYS_flock, 0, EOPNOTSUPP)], &acquire(path)),
         refused(&[Refusal(SYS_openat, 0, ENFILE)], &acquire(path)),
         refused(&[Refusal(SYS_openat, 0, ENOMEM)], &acquire(path)),
-        // The C library asks of an open file in the one way or in the other.
+        // The C library uses one of these two calls for an open file.
         refused(&[Refusal(SYS_fstat, 0, EIO), Refusal(SYS_newfstatat, AT_EMPTY_PATH, EIO)], &acquire(path)),
         refused(&[Refusal(SYS_newfstatat, AT_SYMLINK_NOFOLLOW, EACCES)], &acquire(path)),
         refused(&[Refusal(SYS_getpid, 0, 0)], &acquire(path)),
@@ -433,7 +433,7 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
         refused(&[Refusal(SYS_pidfd_send_signal, 0, EINVAL)], &signal),
         refused(&[Refusal(SYS_pidfd_open, 0, ENOSYS), Refusal(SYS_kill, 0, EPERM)], &signal),
     ];
-    // What nothing here answers by itself.
+    // Errors that nothing here causes without a filter.
     let rare = [
         E2BIG,
         EBUSY,
@@ -456,12 +456,12 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
     ];
     seen.extend(rare.map(|errno| refused(&[Refusal(SYS_fsync, 0, errno)], &acquire(path))));
     drop(holder);
-    // No process is to be had for the guard.
+    // The guard cannot be forked.
     let mut run = pidflock();
     run.args(["run", path, "true"]);
     unsafe { run.pre_exec(|| refuse(&Refusal(SYS_clone, 0, EAGAIN))) };
     seen.push(command(path, &mut run));
-    // A path that never leads to the file that was opened through it.
+    // A path that never leads to the file that it opened.
     let mut run = pidflock();
     run.args(["run", path, "true"]);
     unsafe { run.pre_exec(|| refuse(&Refusal(SYS_newfstatat, AT_SYMLINK_NOFOLLOW, 0))) };
@@ -469,8 +469,8 @@ fn calls_that_the_kernel_refuses(scratch: &Scratch) -> Vec<Seen> {
     seen
 }
 
-/// What goes wrong with a holder's pidfd when it is first opened, only hides its name. It has to go wrong the second
-/// time, so the limit goes up and down until it does.
+/// A failure of the first pidfd_open only hides the holder's name. The second one must fail, so the limit goes up and down
+/// until it does.
 fn calls_that_fail_the_second_time(scratch: &Scratch) -> Vec<Seen> {
     let path = scratch.path("held");
     let _holder = holder(path);

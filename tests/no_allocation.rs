@@ -1,4 +1,4 @@
-//! Nothing allocates, so that every operation may be used between `fork` and `exec`.
+//! No operation allocates, so every operation may be used between `fork` and `exec`.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::{
 use support::*;
 
 thread_local! {
-    /// Of this thread alone: the test harness allocates in others.
+    /// Only of this thread, because the test harness allocates in others.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -113,7 +113,7 @@ fn no_operation_allocates() {
 }
 
 #[test]
-fn an_error_is_put_into_words_without_allocating() {
+fn printing_an_error_does_not_allocate() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let lock = PidLock::acquire(path).unwrap();

@@ -1,4 +1,4 @@
-//! Two processes can have the same number: in two containers, or one after the other. A number alone proves nothing.
+//! Two processes can have the same PID, in two containers or one after the other. A PID alone proves nothing.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -10,7 +10,7 @@ use support::*;
 const LONG: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// Waits for children that assert on their own, one of which may say that it is not allowed to.
+/// Waits for children that make their own assertions. One of them may report that it lacks rights.
 #[track_caller]
 fn assert_well(children: impl IntoIterator<Item = Child>) {
     for child in children {
@@ -32,8 +32,8 @@ type Way = (&'static str, fn(PidLock));
 
 const LET_GO: [Way; 2] = [("release", |lock| lock.release().unwrap()), ("drop", drop)];
 
-/// A child takes over from PID 1 of one container and lets go. PID 1 of another container acquires the file that has
-/// stayed. Then the first PID 1 lets go, too: the claim is its number, but the lock is another's.
+/// A child takes over from PID 1 of one container and releases. PID 1 of another container acquires the file, which was kept.
+/// Then the first PID 1 releases, too: the claim is its PID, but the lock is another's.
 #[test]
 fn a_late_release_in_one_container_leaves_the_holder_in_another_alone() {
     if !is_root() {
@@ -88,8 +88,8 @@ fn a_late_release_in_one_container_leaves_the_holder_in_another_alone() {
     }
 }
 
-/// This is a limit, not a goal. The worker's child looks like the dead holder in every respect: it has the number that
-/// was stamped, and the open file that has the lock. Asking for the lock does not help, since the two share it.
+/// This is a limit, not a goal. The worker's child looks exactly like the dead holder: it has the stamped PID, and the open file
+/// that has the lock. Asking for the lock does not help, because the two share it.
 #[test]
 fn a_workers_child_with_the_number_of_the_dead_holder_passes_for_the_holder() {
     if !is_root() {
@@ -128,7 +128,7 @@ fn a_workers_child_with_the_number_of_the_dead_holder_passes_for_the_holder() {
     assert_well([apart]);
 }
 
-/// Returns once a file that is changed now is seen to be younger than this one.
+/// Returns once a file that is changed now has a newer time than this one.
 fn until_the_next_tick(scratch: &Scratch, path: &str) {
     let changed = |path: &str| fs::metadata(path).map(|of| (of.ctime(), of.ctime_nsec())).unwrap();
     let clock = scratch.path("clock");
@@ -139,18 +139,18 @@ fn until_the_next_tick(scratch: &Scratch, path: &str) {
     fs::remove_file(clock).unwrap();
 }
 
-/// What becomes of a holder that was found and has died.
+/// What happens after a holder that was found has died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
-    /// Another process has its number, and acquires the file that stayed.
+    /// Another process has its PID, and acquires the kept file.
     Successor,
     /// Its child keeps the lock.
     Child,
-    /// Its child keeps the lock, and a process that knows nothing of either has its number.
+    /// Its child keeps the lock, and a stranger has its PID.
     ChildAndStranger,
 }
 
-/// What a wait for the dead holder says, without time and with some.
+/// The results of a wait for the dead holder, with and without a time.
 fn wait_after_death(after: After) -> Option<[Result<(), Error>; 2]> {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
@@ -211,7 +211,7 @@ fn a_wait_for_a_dead_holder_ends_although_a_successor_with_its_number_holds_the_
 }
 
 #[test]
-fn a_wait_for_a_dead_holder_goes_on_while_its_child_keeps_the_lock_whoever_has_its_number() {
+fn a_wait_for_a_dead_holder_lasts_while_its_child_keeps_the_lock_even_if_its_pid_is_reused() {
     if !is_root() {
         return skip("only root can make a PID namespace");
     }
@@ -222,7 +222,7 @@ fn a_wait_for_a_dead_holder_goes_on_while_its_child_keeps_the_lock_whoever_has_i
     }
 }
 
-/// The file has changed since the holder was found, and it is still the same holder.
+/// The file has changed since the holder was found, and the holder is still the same.
 #[test]
 fn a_wait_for_a_living_holder_goes_on_when_it_stamps_again() {
     let scratch = Scratch::new();
@@ -248,13 +248,13 @@ fn a_wait_for_a_living_holder_goes_on_when_it_stamps_again() {
     assert_eq!(found.pid().get(), holder.pid);
 }
 
-/// When the file was stamped, for all that its time says.
+/// Sets the time at which the file was stamped.
 fn date(path: &str, seconds: i64) {
     let file = fs::File::options().write(true).open(path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap())).unwrap();
 }
 
-/// Now, and when the machine started, in seconds of the clock on the wall.
+/// Now, and the start of the machine, in seconds of the wall clock.
 fn now_and_start() -> [i64; 2] {
     [libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME].map(|clock| {
         let mut time = unsafe { std::mem::zeroed::<libc::timespec>() };
@@ -263,7 +263,7 @@ fn now_and_start() -> [i64; 2] {
     })
 }
 
-/// /proc/locks goes on naming a process that has left its lock to a child, and so names whatever gets its number.
+/// /proc/locks still names a process that left its lock to a child, and so names any process that gets its PID.
 #[test]
 fn a_stranger_with_the_number_of_a_dead_taker_is_not_signalled() {
     let scratch = Scratch::new();
@@ -275,7 +275,7 @@ fn a_stranger_with_the_number_of_a_dead_taker_is_not_signalled() {
         return skip("the machine has just started");
     }
     let path = scratch.path("x.pid");
-    // In a process of one thread, as a chosen number needs.
+    // In a process with one thread, because a chosen PID needs that.
     let asker = fork(|| {
         let (ready, end) = (Pipe::new(), Pipe::new());
         let holder = fork(|| {
@@ -301,7 +301,7 @@ fn a_stranger_with_the_number_of_a_dead_taker_is_not_signalled() {
     assert_eq!(asker.wait(), End::Exit(0));
 }
 
-/// Where the kernel shows a lock at all, a process with the file open and without that lock does not hold it.
+/// If the kernel shows a lock at all, a process that has the file open without that lock does not hold it.
 #[test]
 fn a_process_that_only_has_the_file_of_a_dead_taker_open_is_not_signalled() {
     let scratch = Scratch::new();
@@ -325,7 +325,7 @@ fn a_process_that_only_has_the_file_of_a_dead_taker_open_is_not_signalled() {
     end.send(0);
 }
 
-/// A machine without a battery starts in 1970, and a daemon may be stamped before the clock is set.
+/// A machine without a battery starts in 1970, and a daemon may stamp before the clock is set.
 #[test]
 fn a_clock_that_was_set_since_the_stamp_does_not_keep_the_holder_from_its_signals() {
     let scratch = Scratch::new();

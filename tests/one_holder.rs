@@ -13,28 +13,28 @@ use support::*;
 const PROCESSES: usize = 4;
 const TIME: Duration = Duration::from_millis(1500);
 
-/// What a process that has met another holder sends.
+/// A process that met another holder sends this.
 const TWO_HOLDERS: i32 = -1;
 
-/// Makes a file that must not be there, and removes it: fails if another holder does the same at the same time.
+/// Creates a file that must not exist, and removes it: fails if another holder does the same at the same time.
 fn is_alone(marker: &CString) -> bool {
     let fd = unsafe { libc::open(marker.as_ptr(), libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC, 0o600) };
     if fd == -1 {
         assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EEXIST));
         return false;
     }
-    // Time for the others, on a machine with few processors: a second holder is to be caught, not to be missed.
+    // Gives the others time on a machine with few processors, so that a second holder is noticed.
     unsafe { libc::sched_yield() };
     assert_eq!(unsafe { libc::unlink(marker.as_ptr()) }, 0);
     unsafe { libc::close(fd) };
     true
 }
 
-/// Comes and goes for `TIME`: how often it had the name.
+/// Acquires and releases for `TIME`: returns how often it had the name.
 fn come_and_go(path: &str, marker: &CString, wait: Wait, remove: bool) -> i32 {
     let options = PidLock::options().sync(false).wait(wait).remove_on_release(remove);
     let (start, mut acquired) = (Instant::now(), 0);
-    // To the end of the time, and then on until it has had the name once: nobody is kept out for good.
+    // Until the time is over and it had the name at least once, because no process is kept out for good.
     while start.elapsed() < TIME || acquired == 0 {
         match options.acquire(path) {
             Ok(lock) => {
@@ -62,7 +62,7 @@ fn never_two(kinds: [(Wait, bool); PROCESSES]) {
             0
         })
     });
-    // From one that is wedged nothing comes, and `receive` panics.
+    // A process that hangs sends nothing, and `receive` panics.
     let acquired = [(); PROCESSES].map(|()| result.receive());
     assert!(!acquired.contains(&TWO_HOLDERS), "two holders at once");
     assert_eq!(children.map(Child::wait), [End::Exit(0); PROCESSES]);
@@ -74,7 +74,7 @@ fn never_two_holders_of_one_name() {
     never_two([(Wait::Never, true); PROCESSES]);
 }
 
-/// A waiter in flock(2) wakes with the lock on the file that its holder has just removed.
+/// A waiter in flock(2) wakes with the lock on a file that its holder just removed.
 #[test]
 fn never_two_holders_among_those_who_wait() {
     let (now, soon) = (Wait::Never, Wait::For(Duration::from_millis(20)));

@@ -11,7 +11,7 @@ use std::{
 };
 use support::*;
 
-/// Runs it in a child, which has a working directory and a umask of its own.
+/// Runs it in a child, which can change its working directory and umask.
 fn in_child(work: impl FnOnce()) {
     let work = || {
         work();
@@ -32,7 +32,7 @@ fn exists(path: &str) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// What each function that takes a path says of this one.
+/// The results of all functions for this path.
 fn refusals(path: &[u8]) -> [(&'static str, Option<Error>); 5] {
     [
         ("acquire", PidLock::acquire(path).err()),
@@ -147,7 +147,7 @@ fn what_cannot_be_the_path_of_a_file_is_refused() {
             assert_eq!(refusal, Some(Error::InvalidPath), "{function} of {shown:?}");
         }
     }
-    // And nothing was made on the way.
+    // And nothing was created.
     let names: Vec<_> = fs::read_dir(&scratch.directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["directory"]);
 }
@@ -186,7 +186,7 @@ fn missing_parents_are_made_with_0755_less_the_umask_and_stay() {
 }
 
 #[test]
-fn parents_that_are_there_stay_as_they_are() {
+fn existing_parents_are_not_changed() {
     let scratch = Scratch::new();
     fs::DirBuilder::new().mode(0o711).create(scratch.path("a")).unwrap();
     PidLock::acquire(scratch.path("a/b/c.pid")).unwrap().release().unwrap();
@@ -194,11 +194,11 @@ fn parents_that_are_there_stay_as_they_are() {
 }
 
 #[test]
-fn missing_parents_are_not_made_unless_asked() {
+fn missing_parents_are_not_created_without_create_parents() {
     let scratch = Scratch::new();
     let error = PidLock::options().create_parents(false).acquire(scratch.path("a/b.pid")).unwrap_err();
     assert_eq!(error, Error::Sys { call: Call::Openat, errno: Errno::NotFound });
-    // The calls that only look create nothing, either.
+    // Queries create nothing either.
     assert_eq!(probe(scratch.path("a/b.pid")), Ok(State::Absent));
     assert_eq!(read_pid_from(scratch.path("a/b.pid")), Ok(None));
     assert_eq!(signal(scratch.path("a/b.pid"), Signal::CHECK), Err(Error::NotLocked));
@@ -208,7 +208,7 @@ fn missing_parents_are_not_made_unless_asked() {
 }
 
 #[test]
-fn three_hundred_missing_parents_are_made() {
+fn three_hundred_missing_parents_are_created() {
     let scratch = Scratch::new();
     let path = scratch.path(&("d/".repeat(300) + "a.pid"));
     let lock = PidLock::acquire(path).unwrap();
@@ -248,7 +248,7 @@ fn a_parent_may_be_a_symbolic_link() {
 }
 
 #[test]
-fn a_new_file_has_the_mode_asked_for_whatever_the_umask_is() {
+fn a_new_file_has_the_requested_mode_whatever_the_umask_is() {
     let scratch = Scratch::new();
     let table = [
         (0o000, None, 0o644),
@@ -280,12 +280,12 @@ fn the_default_options_are_those_of_a_plain_acquire() {
     assert_eq!(Options::default(), PidLock::options());
     assert_eq!(Wait::default(), Wait::Never);
     assert_eq!(PidLock::options().create_parents(true).sync(true).remove_on_release(true), Options::default());
-    // Also where the bits are those of the default: they are set.
+    // The mode is set even if its bits are those of the default.
     assert_ne!(PidLock::options().mode(0o644), Options::default());
 }
 
 #[test]
-fn a_file_that_is_there_keeps_its_mode_unless_one_is_asked_for() {
+fn an_existing_file_keeps_its_mode_unless_a_mode_is_requested() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let there = |mode| {

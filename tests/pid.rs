@@ -95,7 +95,7 @@ fn a_claim_is_one_decimal_number_on_the_first_line() {
     assert_eq!(Pid::parse(b"\xff12"), None);
 }
 
-/// Only 64 bytes are read, so that a first line that does not end in them may go on with anything.
+/// Only 64 bytes are read. A first line that does not end in them may go on with anything.
 #[test]
 fn a_first_line_of_more_than_63_bytes_is_no_claim() {
     let blanks = |count| " ".repeat(count);
@@ -105,7 +105,7 @@ fn a_first_line_of_more_than_63_bytes_is_no_claim() {
         (blanks(59) + "4242\nand a megabyte more" + &blanks(1 << 20), Some(4242)),
         (blanks(60) + "4242", None), // 64 bytes
         (blanks(60) + "4242\n", None),
-        (blanks(62) + "4242", None), // 42, for who reads 64 bytes and believes them
+        (blanks(62) + "4242", None), // 42 for a reader that believes 64 bytes
         (blanks(64) + "7", None),
         (blanks(64) + "\n7", None),
         ("7".to_owned() + &blanks(63), None),
@@ -121,12 +121,12 @@ fn a_first_line_of_more_than_63_bytes_is_no_claim() {
     }
 }
 
-/// The page has a table: a file's text as a string of Rust, and its claim.
+/// The page has a table with a file's text as a Rust string, and its claim.
 #[test]
 fn every_format_of_the_page_is_read_as_the_page_says() {
     let page = include_str!("../doc/coming-from.md");
-    let (_, section) = page.split_once("\n# Formats of PID files\n").unwrap();
-    let section = section.split("\n# ").next().unwrap();
+    let (_, section) = page.split_once("\n## Formats of PID files\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
     let mut rows = 0;
     for row in section.lines().filter_map(|line| line.strip_prefix("| `\"")) {
         let (text, rest) = row.split_once("\"` | ").unwrap();
@@ -138,7 +138,7 @@ fn every_format_of_the_page_is_read_as_the_page_says() {
     assert!(rows >= 12, "{rows} rows");
 }
 
-/// The rules once more, in other words.
+/// The rules again, in other words.
 fn reference(bytes: &[u8]) -> Option<i32> {
     let text = std::str::from_utf8(bytes).ok()?;
     let line = match text.split_once(['\n', '\0']) {

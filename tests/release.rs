@@ -1,4 +1,4 @@
-//! Nobody deletes, empties or unlocks what is not theirs.
+//! No process removes, empties or unlocks what another owns.
 
 mod support;
 
@@ -8,13 +8,13 @@ use std::{
     fs::{self, File},
     mem::ManuallyDrop,
     os::{fd::AsRawFd, unix::fs::PermissionsExt},
-    panic::resume_unwind, // panics without a word
+    panic::resume_unwind, // panics without a message
     path::Path,
     time::Duration,
 };
 use support::*;
 
-/// What a child exits with where it may not do what the test needs.
+/// The exit code of a child that lacks the rights for its test.
 const UNABLE: i32 = 77;
 
 fn acquire(path: &str) -> PidLock {
@@ -28,10 +28,10 @@ fn acquire_to_keep(path: &str) -> PidLock {
 
 type Way = (&'static str, fn(PidLock));
 
-/// How an owner lets go.
+/// The ways in which an owner releases.
 const LET_GO: [Way; 2] = [("release", |lock| lock.release().unwrap()), ("drop", drop)];
 
-/// How one who is no owner any more closes.
+/// The ways in which a former owner closes.
 const CLOSE: [Way; 3] = [LET_GO[0], LET_GO[1], ("disown", PidLock::disown)];
 
 fn me() -> i32 {
@@ -62,7 +62,7 @@ fn exists(path: &str) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Waits for a child that asserts on its own, or for one that says that it is unable.
+/// Waits for a child that makes its own assertions, or reports that it lacks rights.
 #[track_caller]
 fn assert_well(child: Child) {
     match child.wait() {
@@ -71,7 +71,7 @@ fn assert_well(child: Child) {
     }
 }
 
-/// A child that holds `path`. It goes on holding it until it is killed.
+/// A child that holds `path` until it is killed.
 fn holder(path: &'static str) -> Child {
     let ready = Pipe::new();
     let child = fork(|| {
@@ -153,7 +153,7 @@ fn a_forked_child_neither_frees_nor_removes_its_parents_lock() {
             assert_eq!(fork(|| work(lock.take().unwrap())).wait(), end, "{way}");
             assert_held_by(path, me());
 
-            fs::write(path, "").unwrap(); // by somebody rude: now it does not say whose it is
+            fs::write(path, "").unwrap(); // another program emptied it: it names no owner now
             assert_eq!(fork(|| work(lock.take().unwrap())).wait(), end, "{way}");
             assert!(is_locked(path), "{way}");
             lock.unwrap().release().unwrap();
@@ -210,7 +210,7 @@ fn a_child_takes_over_what_its_parent_has_disowned() {
         0
     });
     lock.unwrap().disown();
-    assert_held_by(path, me()); // the child's copy holds it, and nobody has written yet
+    assert_held_by(path, me()); // the child's copy has the lock, and the child has not stamped yet
     disowned.send(0);
     assert_eq!(restamped.receive(), child.pid);
     assert_held_by(path, child.pid);
@@ -235,8 +235,8 @@ fn a_parent_takes_back_what_its_child_has_taken_over() {
     assert!(!exists(path));
 }
 
-/// Releases in the parent, lets `meanwhile` happen, and returns the child's result of the restamp that follows: 0, or
-/// the number of the holder that is in its way, or less.
+/// Releases in the parent, calls `meanwhile`, and returns the child's result of the restamp that follows: 0, or the PID of the
+/// holder in its way, or a negative number.
 fn restamp_after_release(lock: PidLock, meanwhile: impl FnOnce()) -> (Child, i32) {
     let (released, result, go_on) = (Pipe::new(), Pipe::new(), Pipe::new());
     let mut lock = Some(lock);
@@ -260,7 +260,7 @@ fn restamp_after_release(lock: PidLock, meanwhile: impl FnOnce()) -> (Child, i32
 }
 
 #[test]
-fn a_child_that_restamps_after_its_parents_release_is_told_replaced() {
+fn a_restamp_after_the_parents_release_fails_with_replaced() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let (_child, result) = restamp_after_release(acquire(path), || {});
@@ -293,11 +293,11 @@ fn a_child_that_restamps_is_refused_where_another_has_the_lock_meanwhile() {
 }
 
 #[test]
-fn a_copy_of_the_descriptor_in_a_child_does_not_keep_what_the_owner_has_let_go() {
+fn a_copy_of_the_descriptor_in_a_child_does_not_keep_a_released_lock() {
     let scratch = Scratch::new();
     for (way, let_go) in LET_GO {
         let never = Pipe::new();
-        // The file that stays is the next one's, too: it can have it only if the lock is gone.
+        // The next process gets the kept file only if the lock is gone.
         let path = scratch.path(way);
         let lock = acquire_to_keep(path);
         let _child = fork(|| never.receive());
@@ -306,7 +306,7 @@ fn a_copy_of_the_descriptor_in_a_child_does_not_keep_what_the_owner_has_let_go()
         assert_held_by(path, next.pid);
         next.kill_and_wait();
 
-        // The file that goes: who sleeps on it, or looks at it, must see it free.
+        // The removed file: its waiters and probers must find it free.
         let lock = acquire(path);
         let file = File::open(path).unwrap();
         let _child = fork(|| never.receive());
@@ -315,7 +315,7 @@ fn a_copy_of_the_descriptor_in_a_child_does_not_keep_what_the_owner_has_let_go()
     }
 }
 
-// Somebody else touches the name.
+// Another program changes the name.
 
 #[test]
 fn a_late_release_leaves_a_file_that_was_renamed_over_it_alone() {
@@ -360,7 +360,7 @@ fn a_late_release_leaves_the_file_and_the_lock_of_a_successor_alone() {
     }
 }
 
-/// A child took over and let go, and somebody has the kept file now, who has not stamped it.
+/// A child took over and released. Another process has the kept file now, and has not stamped it.
 #[test]
 fn a_late_release_leaves_a_successor_without_a_claim_alone() {
     let scratch = Scratch::new();
@@ -383,7 +383,7 @@ fn a_late_release_leaves_a_successor_without_a_claim_alone() {
     }
 }
 
-/// A child took over and let go, and this process has acquired the kept file anew: the claim is its own number.
+/// A child took over and released. This process has acquired the kept file again, so the claim is its PID.
 #[test]
 fn a_late_release_leaves_a_later_lock_of_the_same_process_alone() {
     let scratch = Scratch::new();
@@ -407,7 +407,7 @@ fn a_late_release_leaves_a_later_lock_of_the_same_process_alone() {
 }
 
 #[test]
-fn an_unlinked_file_is_not_current_and_its_release_is_well() {
+fn an_unlinked_file_is_not_current_and_its_release_succeeds() {
     let scratch = Scratch::new();
     for keep in [false, true] {
         let path = scratch.path("pid");
@@ -423,7 +423,7 @@ fn an_unlinked_file_is_not_current_and_its_release_is_well() {
 }
 
 #[test]
-fn a_symbolic_link_in_the_place_of_the_file_is_left_alone() {
+fn a_symbolic_link_that_replaced_the_file_is_left_alone() {
     let scratch = Scratch::new();
     let (path, moved) = (scratch.path("pid"), scratch.path("moved"));
     let lock = acquire(path);
@@ -449,7 +449,7 @@ fn drop_privileges() {
 }
 
 #[test]
-fn a_release_without_the_privilege_to_remove_empties_and_frees() {
+fn a_release_without_the_privilege_to_remove_empties_and_unlocks() {
     if !is_root() {
         return skip("only root has privileges to drop");
     }
@@ -493,8 +493,8 @@ fn a_release_on_a_read_only_mount_empties_and_frees() {
         mount("none", writable, "tmpfs", 0);
         mount(writable, read_only, "", libc::MS_BIND);
         mount("none", read_only, "", libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY);
-        // No mount becomes read-only while a file is open for writing *through it*. So the lock comes through one mount,
-        // and its name is looked up in the other.
+        // No mount becomes read-only while a file is open for writing *through it*. So the lock uses one mount, and its name
+        // is looked up in the other.
         let (path, by_name) = (format!("{writable}/pid"), format!("{read_only}/pid"));
         let lock = PidLock::adopt(acquire(&path).hand_over().unwrap(), by_name.as_str()).unwrap();
         assert_held_by(&path, me());
@@ -505,7 +505,7 @@ fn a_release_on_a_read_only_mount_empties_and_frees() {
 }
 
 #[test]
-fn a_release_of_a_file_that_became_immutable_or_append_only_frees_and_says_so() {
+fn a_release_of_a_file_that_became_immutable_or_append_only_unlocks_and_reports_it() {
     let scratch = Scratch::new();
     for (attribute, keep, call) in [
         (IMMUTABLE, false, Call::Unlinkat),
@@ -521,16 +521,16 @@ fn a_release_of_a_file_that_became_immutable_or_append_only_frees_and_says_so() 
         };
         assert_eq!(lock.release(), refused(call, Errno::NotPermitted));
         assert!(!is_locked(path));
-        assert_eq!(content(path), format!("{}\n", me())); // nobody could have emptied it
+        assert_eq!(content(path), format!("{}\n", me())); // it cannot be emptied
         assert_eq!(descriptors(), before);
         drop(attribute);
         acquire(path).release().unwrap();
     }
 }
 
-// One who outlives the owner.
+// A process that outlives the owner.
 
-/// Forks an owner that acquires, forks one with a copy of its lock, and dies. Returns what the one with the copy exits with.
+/// Forks an owner that acquires, forks a process with a copy of its lock, and dies. Returns the exit code of that process.
 fn outlive(path: &'static str, keep: bool, work: impl Fn(PidLock, i32) -> i32) -> End {
     let (heir, go) = (Pipe::new(), Pipe::new());
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
@@ -553,7 +553,7 @@ fn outlive(path: &'static str, keep: bool, work: impl Fn(PidLock, i32) -> i32) -
 }
 
 #[test]
-fn the_last_one_who_shares_a_lock_removes_the_file_of_the_dead_owner() {
+fn the_last_sharer_of_a_lock_removes_the_file_of_the_dead_owner() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let ended = outlive(path, false, |lock, owner| {
@@ -569,7 +569,7 @@ fn the_last_one_who_shares_a_lock_removes_the_file_of_the_dead_owner() {
 }
 
 #[test]
-fn one_who_is_not_the_last_to_share_a_lock_only_closes() {
+fn a_sharer_that_is_not_the_last_only_closes() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let lock = acquire(path);
@@ -589,11 +589,11 @@ fn one_who_is_not_the_last_to_share_a_lock_only_closes() {
 }
 
 #[test]
-fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
+fn a_process_that_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     let scratch = Scratch::new();
     let (path, other) = (scratch.path("x.pid"), scratch.path("other"));
     let ended = outlive(path, false, |lock, owner| {
-        // A successor that claims to be the same: by file, by name or by claim it is another.
+        // A successor that looks the same, but has another file, name or claim.
         fs::rename(path, other).unwrap();
         let successor = acquire(path);
         fs::write(path, format!("{owner}\n")).unwrap();
@@ -604,7 +604,7 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     });
     assert_eq!(ended, End::Exit(0));
     assert!(exists(path) && exists(other));
-    // Free, and the same number, but another file.
+    // Free, with the same PID, but another file.
     let ended = outlive(path, false, |lock, owner| {
         fs::rename(path, other).unwrap();
         fs::write(path, format!("{owner}\n")).unwrap();
@@ -613,7 +613,7 @@ fn one_who_outlives_the_owner_leaves_a_successor_and_its_file_alone() {
     });
     assert_eq!(ended, End::Exit(0));
     assert!(exists(path));
-    // The same file, which claims another.
+    // The same file with another claim.
     let ended = outlive(path, false, |lock, _| {
         fs::write(path, "2147483647\n").unwrap();
         lock.release_if_last(Wait::Never).unwrap();

@@ -1,7 +1,7 @@
 //! A file that keeps vanishing between two calls is opened again, a hundred times and no more.
 //!
-//! Nobody can replace a file at the right instant a hundred times in a row, so that this program has an `fstatat` of its
-//! own, which can report another file than the one that is there.
+//! No program can replace a file at the right instant a hundred times in a row. So this one has its own `fstatat`, which can
+//! report another file.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 
 mod support;
@@ -14,10 +14,10 @@ use std::{
 };
 use support::*;
 
-/// How often `fstatat` has yet to say that the name leads to another file.
+/// How often `fstatat` will still report another file.
 static LIES: AtomicU32 = AtomicU32::new(0);
 
-/// In the place of the C library's. Its twin for large files is the same call where a pointer has 64 bits.
+/// Replaces the C library's. On 64-bit systems its twin for large files is the same call.
 #[unsafe(no_mangle)]
 extern "C" fn fstatat(directory: c_int, name: *const c_char, stat: *mut libc::stat, flags: c_int) -> c_int {
     let returned = unsafe { libc::fstatat64(directory, name, stat.cast(), flags) };
@@ -27,7 +27,7 @@ extern "C" fn fstatat(directory: c_int, name: *const c_char, stat: *mut libc::st
     returned
 }
 
-/// What the operation returns if the name leads to another file so many times. All of them must have been told.
+/// The result of the operation if the name leads to another file this many times. All of them must have been reported.
 fn after<T>(lies: u32, operation: impl FnOnce() -> T) -> T {
     LIES.store(lies, Relaxed);
     let result = operation();
@@ -47,7 +47,7 @@ fn a_file_that_was_replaced_ninety_nine_times_is_acquired() {
 }
 
 #[test]
-fn a_file_that_was_replaced_a_hundred_times_is_given_up() {
+fn acquire_gives_up_on_a_file_that_was_replaced_a_hundred_times() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     fs::write(path, "").unwrap();
@@ -57,7 +57,7 @@ fn a_file_that_was_replaced_a_hundred_times_is_given_up() {
 }
 
 #[test]
-fn looking_from_outside_gives_up_after_a_hundred_times_too() {
+fn a_query_gives_up_after_a_hundred_times_too() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     fs::write(path, "4242\n").unwrap();

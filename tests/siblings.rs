@@ -1,4 +1,4 @@
-//! Processes that share an open file share one lock: what one does with it must not undo what another has.
+//! Processes that share an open file share one lock: no operation of one may undo the lock of another.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", feature = "std"))]
 
 mod harness;
@@ -33,7 +33,7 @@ fn copy_of(pid: i32, fd: i32) -> fs::File {
     unsafe { fs::File::from_raw_fd(copy) }
 }
 
-/// Whether nobody has a lock on this file, which may have no name any more: another open file can lock it.
+/// Whether this file is unlocked, so that another open file can lock it. It may have no name any more.
 fn has_no_lock(file: &fs::File) -> bool {
     let another = fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
     unsafe { libc::flock(another.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
@@ -47,7 +47,7 @@ fn unlock(lock: &PidLock) {
     assert_eq!(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_UN) }, 0);
 }
 
-/// A lock that was let go, so that another could take it, and that children share; and another open file.
+/// A lock that was released, so that another process could take it, and that children share; and another open file.
 fn let_go_and_another(path: &str, content: &str) -> (PidLock, fs::File) {
     let lock = PidLock::options().remove_on_release(false).acquire(path).unwrap();
     unlock(&lock);
@@ -82,7 +82,7 @@ fn a_refused_restamp_or_adoption_asks_its_open_file_for_no_shared_lock_and_unloc
                 mark(BEGIN);
                 assert!(matches!(take_over(&lock, path), Err(Error::AlreadyLocked { .. })));
             };
-            // The first call is about the shared open file. A fresh one may be asked for anything.
+            // The first call uses the shared open file. A new one may use any call.
             let mut asked: Vec<(i32, i32)> = vec![];
             let traced = follow(refused, |_, stop| match stop {
                 Stop::Entry(call) if call.number == libc::SYS_flock => asked.push((call.int(0), call.int(1))),
@@ -101,7 +101,7 @@ fn a_refused_restamp_or_adoption_asks_its_open_file_for_no_shared_lock_and_unloc
     }
 }
 
-/// Another holder has let go just after it was in the way, and a sibling has taken over.
+/// Another holder caused a refusal, then released, and a sibling has taken over.
 #[test]
 fn a_restamp_or_adoption_that_was_refused_never_undoes_the_lock_of_a_sibling() {
     let scratch = Scratch::in_memory();
@@ -212,7 +212,7 @@ fn a_failed_acquire_leaves_no_lock_in_a_copy_of_its_descriptor() {
     }
 }
 
-/// Another process has locked and stamped what we made, while the kernel refused us the lock, and has died.
+/// The kernel refused us the lock on our new file. Meanwhile another process locked and stamped it, and died.
 #[test]
 fn a_failed_acquire_does_not_remove_what_another_has_stamped() {
     let scratch = Scratch::in_memory();
@@ -239,7 +239,7 @@ fn a_failed_acquire_does_not_remove_what_another_has_stamped() {
     }
 }
 
-/// The waiter is like flock(1): it opens the path, sleeps until it has the lock, and does not look at the path again.
+/// The waiter is like flock(1): it opens the path, sleeps until it has the lock, and does not check the path again.
 #[test]
 fn a_waiter_for_a_file_that_is_to_stay_locks_the_file_at_the_path_when_its_stamp_fails() {
     let scratch = Scratch::in_memory();
@@ -280,7 +280,7 @@ fn a_waiter_for_a_file_that_is_to_stay_locks_the_file_at_the_path_when_its_stamp
     }
 }
 
-/// Between the creation and the lock another may have opened the file, to wait for it as flock(1) does.
+/// Between the creation and the lock another program may have opened the file to wait for it, as flock(1) does.
 #[test]
 fn a_failed_lock_leaves_a_file_that_is_to_stay_and_removes_any_other() {
     let scratch = Scratch::in_memory();

@@ -1,4 +1,4 @@
-//! A signal reaches the holder or nobody; and to wait for a holder is to wait for this one.
+//! A signal reaches the holder or nobody, and a wait for a holder waits for exactly that process.
 
 mod support;
 
@@ -16,7 +16,7 @@ use std::{
 };
 use support::*;
 
-/// A user without rights. Not 65534, which stands for every user that a namespace does not know.
+/// A user without rights. Not 65534, which means every user that a namespace does not map.
 const NOBODY: u32 = OTHER;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -51,7 +51,7 @@ impl Waiter {
     }
 
     fn through(self) {
-        // Sooner than a successor gives up, which would end the wait, too.
+        // Before a successor gives up, which would end the wait, too.
         self.through.receive_within(5000).expect("still waiting after five seconds");
         assert_eq!(self.child.wait(), End::Exit(0));
     }
@@ -84,7 +84,7 @@ impl Successor {
     }
 }
 
-/// Returns once it is dead, and leaves it for somebody to wait for.
+/// Returns once it is dead, and does not wait for it.
 fn until_dead(child: &Child) {
     let (ended, mut info) = (libc::WEXITED | libc::WNOWAIT, unsafe { std::mem::zeroed() });
     assert_eq!(unsafe { libc::waitid(libc::P_PID, child.pid.unsigned_abs(), &raw mut info, ended) }, 0);
@@ -169,7 +169,7 @@ fn nobody_is_signalled_where_neither_the_file_nor_the_kernel_names_the_holder() 
     let path = scratch.path("init.pid");
     fs::write(path, "1\n").unwrap();
     let holder = Target::new(0, || lock(path));
-    // Also where the descriptors of init are hidden from us: /proc/locks names another process.
+    // Even if the descriptors of init are hidden: /proc/locks names another process.
     assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
     assert_eq!((stranger.received(), holder.received()), (0, 1));
 }
@@ -186,7 +186,7 @@ fn a_stranger_that_has_the_file_open_or_has_locked_another_is_not_its_holder() {
     assert_eq!((stranger.received(), holder.received()), (0, 1));
 }
 
-/// What others do to a held file: busybox start-stop-daemon -m writes the loser's PID over it before it tries.
+/// busybox start-stop-daemon -m writes the loser's PID over a held file before it tries.
 #[test]
 fn a_holder_whose_claim_was_overwritten_is_named_signalled_and_waited_for() {
     let scratch = Scratch::new();
@@ -217,7 +217,7 @@ fn a_holder_whose_claim_was_overwritten_is_named_signalled_and_waited_for() {
     assert_eq!(stranger.received(), 0);
 }
 
-/// The owner rule holds for whomever the kernel names, too: a planted file that root has locked directs nothing at root.
+/// The owner rule also holds for a process that the kernel names: a planted file that root locked directs no signal at root.
 #[test]
 fn a_planted_file_directs_no_signal_at_a_process_that_the_kernel_names() {
     let scratch = Scratch::new();
@@ -254,11 +254,11 @@ fn a_holder_in_another_namespace_is_not_named_by_a_number_that_is_a_strangers_he
         return skip("this root may not make a PID namespace");
     }
     assert_eq!(read_pid_from(path), Ok(Some(Pid::INIT)));
-    // The kernel knows the number that it has here.
+    // The kernel shows its PID here.
     let Ok(State::Held { holder: Some(number) }) = probe(path) else { panic!("{:?}", probe(path)) };
     assert_ne!(number, Pid::INIT);
     assert_eq!(signal(path, Signal::CHECK), Ok(number));
-    // In a second one the number is that of the process that looks, which has the file open, too.
+    // In a second one the PID is the caller's, which has the file open, too.
     let second = container(|| {
         assert_eq!(probe(path), Ok(State::Held { holder: None }));
         assert_all_refused(path, NAMELESS);
@@ -293,13 +293,13 @@ fn the_file_of_a_user_directs_no_signal_of_root_at_the_process_of_another() {
     chown(&scratch.directory, Some(NOBODY), Some(NOBODY)).unwrap();
     let planter = Target::new(NOBODY, || lock(path));
     if sees_others() {
-        assert_eq!(signal(path, Signal::HUP), Ok(pid(planter.child.pid))); // who has the lock
+        assert_eq!(signal(path, Signal::HUP), Ok(pid(planter.child.pid))); // it has the lock
         assert_eq!(planter.received(), 1);
     } else {
         assert_all_refused(path, Error::Untrusted);
         drop(planter);
     }
-    // Not even if the victim itself has the lock: who wrote its number is not known.
+    // Even if the victim itself has the lock, because anybody may have written its PID.
     let victim_too = Target::new(0, || lock(path));
     fs::write(path, format!("{}\n", victim_too.child.pid)).unwrap();
     assert_all_refused(path, Error::Untrusted);
@@ -317,7 +317,7 @@ fn the_file_of_a_user_directs_a_signal_of_root_at_a_process_of_that_user_which_h
     let holder = Target::new(NOBODY, || PidLock::acquire(path).unwrap());
     assert_eq!(signal(path, Signal::USR1), Ok(pid(holder.child.pid)));
 
-    // But at no other process of that user.
+    // But not at another process of that user.
     let stranger = Target::new(NOBODY, || ());
     fs::write(path, format!("{}\n", stranger.child.pid)).unwrap();
     assert_eq!(signal(path, Signal::USR2), Ok(pid(holder.child.pid)));
@@ -342,7 +342,7 @@ fn a_holder_whose_file_was_replaced_is_not_signalled() {
 }
 
 #[test]
-fn a_successor_is_not_signalled_in_the_place_of_the_holder_that_was_found() {
+fn a_successor_is_not_signalled_instead_of_the_holder_that_was_found() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for new_file in [false, true] {
@@ -411,7 +411,7 @@ fn a_lock_that_a_dead_holder_has_left_in_a_child_has_no_holder_that_could_be_sig
     holder.kill(libc::SIGKILL);
     until_dead(&holder);
     assert_eq!(found.signal(Signal::CHECK), Err(Error::NotLocked));
-    // Also where the file is another user's: of the dead, /proc does not tell whose they were.
+    // Even if the file is another user's: /proc does not show the user of a dead process.
     if is_root() {
         chown(path, Some(NOBODY), None).unwrap();
         assert_eq!(found.signal(Signal::CHECK), Err(Error::NotLocked));
@@ -430,7 +430,7 @@ fn a_lock_that_a_dead_holder_has_left_in_a_child_has_no_holder_that_could_be_sig
 }
 
 #[test]
-fn a_wait_for_a_holder_ends_when_it_dies_or_lets_go() {
+fn a_wait_for_a_holder_ends_when_it_dies_or_releases() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for wait in [Wait::For(LONG), Wait::Forever] {
@@ -481,7 +481,7 @@ fn same_file(wait: Wait) {
     for death in [true, false] {
         let holder = Target::lasting_holder(path);
         let found = Holder::find(path).unwrap();
-        // First in the queue, so that the kernel lets it in before the waiter sees the file free.
+        // First in the queue, so the kernel gives it the lock before the waiter sees the file free.
         let successor = Successor::new(path);
         let waiter = Waiter::new(found, wait);
         if death {
@@ -494,9 +494,9 @@ fn same_file(wait: Wait) {
     }
 }
 
-/// A file of root's is trusted whoever asks; whether he may signal the holder is for the kernel to say.
+/// Root's file is trusted for every caller. The kernel decides whether the caller may signal the holder.
 #[test]
-fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
+fn a_user_who_may_not_signal_the_holder_gets_the_error_of_the_kernel() {
     if !is_root() {
         return skip("only root can become nobody");
     }
@@ -514,7 +514,7 @@ fn a_user_who_may_not_signal_the_holder_is_told_so_by_the_kernel() {
 
 /// A stranger to both the file and the holder. /proc hides the descriptors, and /proc/locks names a parent that has ended.
 #[test]
-fn a_user_who_may_not_signal_the_holder_of_another_users_file_is_told_so_by_the_kernel() {
+fn a_user_who_may_not_signal_the_holder_of_another_users_file_gets_the_error_of_the_kernel() {
     if !is_root() {
         return skip("only root can be two users");
     }
@@ -550,7 +550,7 @@ fn a_user_who_may_not_signal_the_holder_of_another_users_file_is_told_so_by_the_
     end.send(0);
 }
 
-/// As a daemon does: it acquires as root, and then becomes somebody else.
+/// A daemon does this: it acquires as root, and then becomes another user.
 #[test]
 fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
     if !is_root() {
@@ -573,7 +573,7 @@ fn a_holder_that_has_dropped_its_privileges_is_signalled_by_its_own_user() {
 
 /// A lock of fcntl(2) on the same file is another lock.
 #[test]
-fn who_has_only_a_record_lock_is_not_signalled() {
+fn a_process_with_only_a_record_lock_is_not_signalled() {
     let scratch = Scratch::new();
     let path = scratch.path("pid");
     let holder = Target::holder(path);
@@ -610,18 +610,18 @@ fn the_processes_that_share_a_lock_are_counted_beyond_the_buffer() {
     assert_eq!(sharers(scratch.path(".").trim_end_matches("/."), &mut buffer), Err(Error::NotAPidFile));
 }
 
-/// What /proc shows of the processes that files name.
+/// What /proc shows about the processes that files name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proc {
-    /// What they have open.
+    /// Their open files.
     All,
-    /// The same, in terms of an outer PID namespace: numbers mean other processes there.
+    /// The same, but for an outer PID namespace, in which PIDs mean other processes.
     Foreign,
-    /// No more than who they are, for want of `CAP_SYS_PTRACE`, and who has taken which lock.
+    /// Only their users, without `CAP_SYS_PTRACE`, and which process took which lock.
     Locks,
-    /// Who has taken which lock, and not even that they are there: hidepid=2.
+    /// Only which process took which lock, and no processes: hidepid=2.
     Hidden,
-    /// That they are not there, and no locks.
+    /// Neither processes nor locks.
     Silent,
     /// Processes of another PID namespace.
     Strange,
@@ -636,7 +636,7 @@ enum Lock {
     Nobody,
 }
 
-/// Who asks: root, or a user who may signal anybody, so that nothing but the rule keeps it from that.
+/// The caller: root, or a user who may signal any process, so that only the rule prevents it.
 const ASKERS: [u32; 2] = [0, CALLER];
 
 struct Cell {
@@ -653,7 +653,7 @@ impl Cell {
     fn all(scratch: &Scratch, proc: Proc) -> Vec<Cell> {
         let mut cells = vec![];
         for asker in ASKERS {
-            // Of root's own files there are none that are not root's.
+            // Root's own files always belong to root.
             for owner in if asker == 0 { &[0, OTHER][..] } else { &[0, CALLER, OTHER] } {
                 for mode in [0o644, 0o664, 0o666] {
                     for lock in [Lock::TheClaimed, Lock::Another, Lock::Nobody] {
@@ -670,25 +670,25 @@ impl Cell {
         cells
     }
 
-    /// Whether the other process, root's, is seen to have the lock, under the number that it has for us. Then it is the
-    /// holder, whatever the file claims.
+    /// Whether root's other process is seen to have the lock, under its PID here. Then it is the holder, whatever the file
+    /// claims.
     fn another_is_seen(&self, proc: Proc) -> bool {
         self.lock == Lock::Another && proc == Proc::All
     }
 
-    /// Every reason to signal nobody. The answer is one of them, and where there is none, the holder.
+    /// Every reason to signal nobody. The result is one of them, or the holder if there is none.
     fn reasons(&self, proc: Proc) -> Vec<Error> {
         if self.lock == Lock::Nobody {
             return vec![Error::NotLocked];
         }
-        // What the kernel says: whether the process in question has the lock, and whose it is.
+        // What the kernel shows: whether the process has the lock, and its user.
         let (has_lock, user) = if self.another_is_seen(proc) {
             (Some(true), Some(0))
         } else {
             let Some(user) = self.claimed else { return vec![NAMELESS] };
             let has_lock = match proc {
                 Proc::All | Proc::Foreign | Proc::Locks => Some(self.lock == Lock::TheClaimed),
-                // That a process has the number of the one that took the lock is not enough: it may have started later.
+                // The PID of the process that took the lock is not enough: another process may have got it later.
                 Proc::Hidden => (self.lock != Lock::TheClaimed).then_some(false),
                 Proc::Silent | Proc::Strange | Proc::Nothing => None,
             };
@@ -730,7 +730,7 @@ fn ask_in_each(cells: &[Cell], proc: Proc, mut wrong: &fs::File) {
     let dead_number = dead.pid;
     dead.wait();
 
-    // A process of each user, with the locks of the cells that claim it; and another with those that it has instead.
+    // A process of each user, with the locks of the cells that claim it, and another with the locks that it has instead.
     cells.iter().for_each(|cell| plant(cell.path, 0, 0o644, dead_number));
     let arrivals = Pipe::new();
     let target = |user: u32, locks: &dyn Fn(&Cell) -> bool| {
@@ -799,7 +799,7 @@ fn ask_in_each(cells: &[Cell], proc: Proc, mut wrong: &fs::File) {
     }
 }
 
-/// Has /proc show no more than this. What the capabilities hide is for the asker to give up.
+/// Makes /proc show no more than this. The caller gives up capabilities itself.
 fn arrange(proc: Proc, end: &Pipe) -> Option<Child> {
     match proc {
         Proc::All | Proc::Foreign | Proc::Locks => {}

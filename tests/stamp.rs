@@ -22,7 +22,7 @@ fn a_new_file_is_the_pid_and_a_newline() {
 }
 
 #[test]
-fn nothing_is_left_of_what_was_there_before() {
+fn a_stamp_leaves_nothing_of_the_old_text() {
     let scratch = Scratch::new();
     let path = scratch.path("a.pid");
     let mut contents: Vec<Vec<u8>> =
@@ -30,7 +30,7 @@ fn nothing_is_left_of_what_was_there_before() {
     contents.extend([STALE, "2147483647\n", "1\n", "\n", "7\nmore\n"].map(|text| text.as_bytes().to_vec()));
     contents.push(vec![0; 20]);
     for content in contents {
-        // A file that is not to be removed is written over.
+        // A file that stays is overwritten.
         for (sync, remove) in [(true, true), (false, true), (true, false)] {
             fs::write(path, &content).unwrap();
             let lock = PidLock::options().sync(sync).remove_on_release(remove).acquire(path).unwrap();
@@ -40,10 +40,10 @@ fn nothing_is_left_of_what_was_there_before() {
     }
 }
 
-/// What a reader ends with that was too slow to see anything.
+/// The exit code of a reader that was too slow to read anything.
 const TOO_LITTLE: i32 = 255;
 
-/// Reads as fast as it can what is at the path, until told to stop: how often it saw neither of these nor nothing, at
+/// Reads the path as fast as it can until the test stops it. Returns how often it read anything but these texts or nothing, at
 /// most 254.
 fn read_on(path: &str, allowed: [&str; 2], ready: &Pipe, stop: &Pipe) -> i32 {
     ready.send(0);
@@ -66,8 +66,8 @@ fn read_on(path: &str, allowed: [&str; 2], ready: &Pipe, stop: &Pipe) -> i32 {
     if seen_whole == 0 { TOO_LITTLE } else { seen_else.min(TOO_LITTLE - 1) }
 }
 
-/// Acquires and releases while two readers look on, each time in the state that `before` makes. What they saw that is
-/// neither a whole PID nor nothing.
+/// Acquires and releases beside two readers, each time in the state that `before` makes. Returns how often they read neither a
+/// whole PID nor nothing.
 fn seen_else(scratch: &Scratch, before: impl Fn(&str)) -> i32 {
     let path = scratch.path("a.pid");
     let mine = std::process::id().to_string();
@@ -93,15 +93,15 @@ fn a_reader_of_a_new_file_sees_one_whole_pid_or_nothing() {
     assert_eq!(seen_else(&Scratch::new(), |_| ()), 0);
 }
 
-/// Linux copies out of a file while it copies into it, so that a reader in the same nanoseconds may see old and new
-/// digits: about once in 20,000 overwrites, for readers that do nothing else. Between system calls there is nothing of
-/// the kind, as the orders show; a stamp without padding is seen in every other one.
+/// Linux does not order read(2) against a concurrent write(2). A reader in a tight loop sees digits of both PIDs in about 1 in
+/// 20,000 overwrites. Between system calls that cannot happen, as tests/orders.rs shows. Without padding, readers would see it
+/// in every second overwrite.
 #[test]
 fn a_reader_of_a_stale_file_hardly_ever_sees_a_part() {
     let scratch = Scratch::new();
     let planted = scratch.path("planted");
     let parts = seen_else(&scratch, |path| {
-        // By rename, so that the reader does not see us write.
+        // By rename, so that the reader does not see this write.
         fs::write(planted, format!("{STALE}\n")).unwrap();
         fs::rename(planted, path).unwrap();
     });

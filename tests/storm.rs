@@ -19,11 +19,11 @@ use std::{
 };
 use support::*;
 
-/// What all processes see: in memory that they share.
+/// The memory that all processes share.
 struct Shared {
     /// The process in the critical section, or 0.
     inside: AtomicI32,
-    /// What the number in the file must be.
+    /// The expected number in the file.
     count: AtomicU64,
     refused: AtomicU64,
     probes: AtomicU64,
@@ -31,7 +31,7 @@ struct Shared {
     cleaned: AtomicU64,
     copies: AtomicU64,
     stop: AtomicI32,
-    /// The processes that were killed last: noted just before.
+    /// The processes that were killed last, noted just before.
     killed: [AtomicI32; 64],
 }
 
@@ -39,10 +39,10 @@ fn shared() -> &'static Shared {
     let (read_write, anonymous) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     let memory = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), read_write, anonymous, -1, 0) };
     assert_ne!(memory, libc::MAP_FAILED);
-    unsafe { &*memory.cast() } // zeros are good atomics
+    unsafe { &*memory.cast() } // zeros are valid atomics
 }
 
-/// A small generator (xorshift), so that a run can be told by its seed.
+/// A small generator (xorshift), so that a seed identifies a run.
 struct Random(u64);
 
 impl Random {
@@ -54,7 +54,7 @@ impl Random {
     }
 }
 
-/// The critical section: adds one, and finds out if anybody else is in there.
+/// The critical section: adds one, and checks that no other process is in it.
 fn count(shared: &Shared, number: &File) {
     let me = std::process::id() as i32;
     let before = shared.inside.swap(me, SeqCst);
@@ -100,7 +100,7 @@ fn worker(shared: &Shared, file: &str, number: &File, seed: u64) -> i32 {
         match random.below(4) {
             0 => drop(lock),
             1 => {
-                // As a death would: closed and not released.
+                // Closed and not released, as by a death.
                 lock.disown();
             }
             _ => lock.release().unwrap(),

@@ -1,5 +1,5 @@
-//! A storm of COMMANDs under one name: of random length, killed at random, by starters without a pause. Never two at once;
-//! and at the end there is neither a guard nor a file.
+//! A storm of COMMANDs under one name, of random length and killed at random, by starters without a pause. There are never two
+//! at once, and at the end there is neither a guard nor a file.
 //!
 //! 400 of them, or as many as `PIDFLOCK_STORM_COMMANDS` says.
 #![cfg(target_os = "linux")]
@@ -18,7 +18,7 @@ use support::*;
 
 const STARTERS: u64 = 6;
 
-/// What COMMAND exits with if there is another one.
+/// The exit code of COMMAND if there is another one.
 const TWO: i32 = 99;
 
 /// Knuth's linear congruential generator; its high bits are the good ones.
@@ -44,7 +44,7 @@ impl Counts {
     }
 }
 
-/// COMMAND takes a second lock, which the kernel frees with it: if that is held, there are two.
+/// COMMAND takes a second lock, which the kernel drops at its end. If that lock is held, there are two COMMANDs.
 fn start(random: &mut Random, path: &str, witness: &str, counts: &Counts) {
     let options: &[&str] = [&["-w"][..], &["-t", "10"], &["-ow"], &[]][random.below(4) as usize];
     let length = format!("0.00{}", random.below(10));
@@ -98,7 +98,7 @@ fn a_storm_of_commands() {
             });
         }
     });
-    // One that was killed before it had a guard has left its file to the next one.
+    // A run that was killed before it had a guard leaves its file to the next one.
     assert!(pidflock().args(["run", "-w", path, "true"]).status().unwrap().success());
     let deadline = Instant::now() + Duration::from_secs(10);
     while fs::exists(path).unwrap() || openers(path) > 0 {

@@ -1,6 +1,6 @@
-//! A stamp is flushed unless it was asked not to be.
+//! A stamp is flushed unless `sync(false)` is set.
 //!
-//! Only a power cut can tell, so that this program has an `fsync` of its own, which counts.
+//! Only a power cut could show the difference. So this program has its own `fsync`, which counts.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -11,7 +11,7 @@ use support::*;
 
 static SYNCS: AtomicU32 = AtomicU32::new(0);
 
-/// In the place of the C library's.
+/// Replaces the C library's.
 #[unsafe(no_mangle)]
 extern "C" fn fsync(_: i32) -> i32 {
     SYNCS.fetch_add(1, Relaxed);

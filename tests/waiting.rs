@@ -1,4 +1,4 @@
-//! Waiting: it ends when the holder lets go, not before its time is over, and costs next to nothing meanwhile.
+//! A wait ends when the holder releases, never before its time is over, and costs almost nothing meanwhile.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::*;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(20);
 
-/// A child that holds a name until it is told to let go. It lives on then, so that only the lock can wake a waiter.
+/// A child that holds a name until the test makes it release. Then it lives on, so that only the lock can wake a waiter.
 struct Holding {
     child: Child,
     go: Pipe,
@@ -42,7 +42,7 @@ impl Holding {
         Some(Error::AlreadyLocked { holder: Pid::new(self.child.pid) })
     }
 
-    /// Kills it, or lets it let go and returns it alive.
+    /// Kills it, or makes it release and returns it alive.
     fn end(self, death: bool) -> Option<Child> {
         if death {
             self.child.kill_and_wait();
@@ -62,7 +62,7 @@ fn microseconds(time: Duration) -> i32 {
     time.as_micros().try_into().unwrap()
 }
 
-/// A child that waits in `work`, asleep; `work` returns what the child sends when it is through.
+/// A child that sleeps in `work`, and sends the result of `work` at the end.
 fn waiting(work: impl FnOnce() -> i32) -> (Child, Pipe) {
     let (started, through) = (Pipe::new(), Pipe::new());
     let child = fork(|| {
@@ -75,7 +75,7 @@ fn waiting(work: impl FnOnce() -> i32) -> (Child, Pipe) {
     (child, through)
 }
 
-/// Returns once the process has gone to sleep anew, or after a tenth of a second: it sleeps for longer.
+/// Returns once the process sleeps again, or after a tenth of a second, because it sleeps for longer.
 fn until_asleep_anew(pid: i32) {
     let (start, before) = (Instant::now(), voluntary_switches(pid));
     while voluntary_switches(pid) == before && start.elapsed() < 100 * MILLISECOND {
@@ -85,9 +85,8 @@ fn until_asleep_anew(pid: i32) {
 
 /// The best of 7 times, in microseconds, from the end of a holder to the start of its successor.
 ///
-/// A loaded machine can delay any of them. What makes the best one tell anything: the holder ends when the waiter has
-/// just looked, and when the pauses between two looks have grown to their full length, so that a waiter who only looks
-/// now and then is always late.
+/// A loaded machine can delay any of them, so the best one counts. The holder ends right after a poll of the waiter, when the
+/// pauses have grown to their full length. So a waiter that only polls is always late.
 fn handover(path: &str, wait: Wait, death: bool) -> i32 {
     let times = (0..7).map(|_| {
         let holder = Holding::new(path);
@@ -115,7 +114,7 @@ fn a_wait_for_a_time_is_never_short_and_hardly_long() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     let holder = Holding::new(path);
-    // 60 milliseconds end between two looks: without a last, shorter pause the wait would be 35 too long.
+    // 60 ms end between two polls: without a last, shorter pause the wait would be 35 ms too long.
     for time in [1, 10, 60, 200].map(|number| number * MILLISECOND) {
         let late = (0..5).map(|_| {
             let start = Instant::now();
@@ -136,14 +135,14 @@ fn a_wait_for_a_time_ends_at_once_when_the_holder_is_killed() {
 }
 
 #[test]
-fn a_wait_for_a_time_ends_soon_when_the_holder_lets_go() {
+fn a_wait_for_a_time_ends_soon_when_the_holder_releases() {
     let scratch = Scratch::new();
     let time = handover(scratch.path("x.pid"), Wait::For(LONG), false);
     assert!(time < 80_000, "{time} microseconds");
 }
 
 #[test]
-fn a_wait_without_end_ends_at_once_when_the_holder_is_killed_or_lets_go() {
+fn a_wait_without_end_ends_at_once_when_the_holder_is_killed_or_releases() {
     let scratch = Scratch::new();
     for death in [true, false] {
         let time = handover(scratch.path("x.pid"), Wait::Forever, death);
@@ -157,7 +156,7 @@ extern "C" fn tick(_: libc::c_int) {
     TICKS.fetch_add(1, Relaxed);
 }
 
-/// From now on a signal handler runs every two milliseconds and interrupts what call there is.
+/// From now on a signal handler runs every two milliseconds and interrupts every call.
 fn interrupt_all_the_time() {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = tick as *const () as usize; // and no SA_RESTART
@@ -226,7 +225,7 @@ fn waiters_that_queue_on_a_file_that_its_holder_removes_move_on_to_the_next_one_
                 0
             })
         });
-        let _alive = holder.end(round == 0); // by death once: then the file stays, and the queue with it
+        let _alive = holder.end(round == 0); // one ends by death: then the file stays, and the queue with it
         for (child, through) in waiters {
             through.receive();
             assert_eq!(child.wait(), End::Exit(0));
@@ -246,7 +245,7 @@ fn a_wait_for_a_time_moves_on_when_the_file_is_removed_although_its_holder_lives
     let waiters = [acquire, wait].map(|work| waiting(|| work(path).is_ok().into()));
     fs::remove_file(path).unwrap();
     for (_, through) in &waiters {
-        assert_eq!(through.receive_within(5000), Some(1)); // sooner than the holder would give up
+        assert_eq!(through.receive_within(5000), Some(1)); // before the holder would give up
     }
     let successor = Pid::new(waiters[0].0.pid);
     assert_eq!(read_pid_from(path), Ok(successor));
@@ -292,7 +291,7 @@ fn a_lease_on_the_file_is_contention_and_is_waited_for() {
     }
 }
 
-/// Whether it is in time is up to the scheduler: once in a hundred times it is.
+/// The scheduler decides whether the lease ends in time: in a hundred tries it does at least once.
 #[test]
 fn a_lease_that_is_given_up_at_once_keeps_nobody_out() {
     let scratch = Scratch::new();
@@ -324,7 +323,7 @@ fn a_wait_for_no_time_is_a_single_try() {
 }
 
 #[test]
-fn a_wait_for_the_longest_time_that_can_be_said_has_no_end() {
+fn a_wait_for_the_longest_duration_never_ends() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     acquire(path, Wait::For(Duration::MAX)).unwrap().release().unwrap();
@@ -355,7 +354,7 @@ fn a_name_that_nobody_holds_is_not_waited_for() {
 }
 
 #[test]
-fn a_held_name_is_waited_for_until_its_holder_is_killed_or_lets_go() {
+fn a_held_name_is_waited_for_until_its_holder_is_killed_or_releases() {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");
     for death in [true, false] {
@@ -393,7 +392,7 @@ fn a_waiter_wakes_at_most_25_times_a_second() {
     let file = fs::File::create(nameless).unwrap();
     assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
 
-    // A dead process is named, and the lock lives on in a copy that it has left behind.
+    // The file names a dead process, and a copy that it left behind keeps the lock.
     let (ready, go) = (Pipe::new(), Pipe::new());
     let dead = fork(|| {
         let lock = PidLock::acquire(orphaned).unwrap();
@@ -427,7 +426,7 @@ fn a_waiter_wakes_at_most_25_times_a_second() {
     drop(holder);
 }
 
-/// From now on the kernel answers pidfd_open and pidfd_send_signal with this, as before Linux 5.3 or in some containers.
+/// From now on pidfd_open and pidfd_send_signal fail with this, as before Linux 5.3 or in some containers.
 fn without_pidfds(errno: i32) {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code.try_into().unwrap(), jt, jf, k };
     let load_number = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -471,7 +470,7 @@ fn without_pidfds_a_waiter_still_wakes_within_a_tenth_of_a_second_and_a_holder_i
     }
 }
 
-/// A child that has a shared lock on the file. It keeps the lock for as many milliseconds as it is told.
+/// A child that has a shared lock on the file. It keeps the lock for the milliseconds that the test sends.
 fn share(path: &str) -> (Child, Pipe) {
     let (taken, go) = (Pipe::new(), Pipe::new());
     let child = fork(|| {
@@ -485,8 +484,8 @@ fn share(path: &str) -> (Child, Pipe) {
     (child, go)
 }
 
-/// A shared lock that ends 40 ms after the deadline does not make the wait fail. A loaded machine may be late itself: once
-/// in three times is enough. A shared lock that stays does.
+/// A shared lock that ends 40 ms after the deadline does not make the wait fail. A loaded machine may be late, so one success in
+/// three tries is enough. A shared lock that stays makes the wait fail.
 fn goes_on_after_its_deadline(milliseconds: &[i32]) {
     let scratch = Scratch::new();
     let path = scratch.path("x.pid");

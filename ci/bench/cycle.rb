@@ -1,4 +1,4 @@
-# Ruby's way, as its daemons write it: File#flock, the PID, unlink. Works on demand, see src/runner.rs, "apart".
+# As daemons in Ruby do it: File#flock, the PID, unlink. Serves src/runner.rs as a separate process.
 # Usage: cycle.rb cycle|cycle-fsync|refusal FILE
 what, path = ARGV
 $stdout.sync = true

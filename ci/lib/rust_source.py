@@ -1,6 +1,6 @@
-"""Reads Rust source as far as ci/reading-order and ci/audit need it: tokens, `mod` lines, attributes and paths.
+"""Reads Rust source for ci/reading-order and ci/audit: tokens, `mod` lines, attributes and paths.
 
-It knows no types and expands no macro. A macro's body is read like other code, and `include!` is refused by ci/audit.
+It knows no types and expands no macro. It reads a macro's body like other code. ci/audit refuses `include!`.
 """
 
 import os

@@ -124,7 +124,7 @@ static int claim(int fd)
     return (int)number;
 }
 
-/* Whether somebody who lives is named in the file. */
+/* Whether the file names a living process. */
 static int has_holder(int fd)
 {
     int pid = claim(fd);
@@ -148,7 +148,7 @@ static int has_holder(int fd)
     return !dead;
 }
 
-/* 1: a shared lock can be had; 0: it cannot; -1: an error. */
+/* 1: a shared lock is possible; 0: it is not; -1: an error. */
 static int is_free(int fd)
 {
     if (lock_file(fd, LOCK_SH | LOCK_NB) != 0)
@@ -156,7 +156,7 @@ static int is_free(int fd)
     return lock_file(fd, LOCK_UN) == 0 ? 1 : -1;
 }
 
-/* How far we have come, as `Patience`. */
+/* The progress so far, as `Patience`. */
 struct patience {
     unsigned looks, turns;
 };
@@ -234,7 +234,7 @@ static int open_place(struct lock *lock, const char *path)
     return lock->directory < 0 ? wrong : 0;
 }
 
-/* The file, or -1 and `wrong`; REPLACED if it was there and is gone. */
+/* The file, or -1 and `wrong`; REPLACED if it existed and is gone. */
 static int open_file(const struct lock *lock, int *created)
 {
     int fd = open_at(lock->directory, lock->name, READ_WRITE | O_CREAT | O_EXCL, 0644);

@@ -1,4 +1,4 @@
-/* What `pidflock run` does, and nothing else of the command: take the name, write the PID, become COMMAND.
+/* Only the `pidflock run` part of the command: take the name, write the PID, become COMMAND.
  * For ci/footprint: what the protocol costs in C, without subcommands, options, messages and waiting. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* A service that stays in the foreground, for the recipes: HUP is noted, TERM ends it. Writes down in /starts that it was
+/* A service that stays in the foreground, for the recipes: notes HUP, ends at TERM. Writes to /starts that it was
    started, and what else happens to it in /events, both in the machine in which it runs. */
 #include <fcntl.h>
 #include <signal.h>

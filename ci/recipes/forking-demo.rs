@@ -1,4 +1,4 @@
-//! Made a program by check: `fn example()` of the guide, which forks and restamps, and what it serves: the same as demo.c beside this.
+//! The daemon that forks, as a program: `check` adds `fn example()` from the guide, and this file what it serves, like demo.c.
 
 use std::{fs::File, io::Write, process};
 

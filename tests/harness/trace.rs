@@ -43,7 +43,7 @@ impl Syscall {
     }
 }
 
-/// Where a traced process has stopped.
+/// The place where a traced process stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Before this call.
@@ -52,7 +52,7 @@ pub enum Stop {
     Exit(i64),
     /// A signal is about to be delivered.
     Signal(i32),
-    /// It has forked this child, which is traced as well. After a vfork, it goes on only once the child has ended.
+    /// It forked this child, which is traced as well. After a vfork, it goes on only once the child has ended.
     Forked(i32),
     /// It has become another program.
     Executed,
@@ -67,7 +67,7 @@ pub struct Traced {
     ended: bool,
 }
 
-/// An operation of prctl(2) that no kernel knows. With it, the traced code tells the tracer where it is.
+/// An operation of prctl(2) that no kernel has. The traced code marks its progress with it.
 pub const MARK: i32 = 0x7069_6466;
 
 pub fn mark(code: i32) {
@@ -121,7 +121,7 @@ impl Traced {
         }
     }
 
-    /// Lets it go on to its next stop.
+    /// Resumes it, and returns at its next stop.
     pub fn go_on(&mut self) -> Stop {
         self.resume(libc::PTRACE_SYSCALL)
     }
@@ -144,7 +144,7 @@ impl Traced {
         assert!(!gone || io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH));
     }
 
-    /// Lets it go on, and does not wait for its next stop, which needs another process: `wait` returns that.
+    /// Resumes it, and does not wait for its next stop, which needs another process. `wait` returns that stop.
     pub fn set_off(&mut self) {
         self.let_go(libc::PTRACE_SYSCALL);
     }
@@ -254,7 +254,7 @@ impl Traced {
     }
 }
 
-/// From now on, this process and all that it forks stop only before these calls, with `Traced::go_on_to_a_call`.
+/// From now on, this process and its children stop only before these calls, with `Traced::go_on_to_a_call`.
 fn stand_still_at(calls: &[i64]) {
     let line = |code: u32, if_equal, k| libc::sock_filter { code: code as u16, jt: if_equal, jf: 0, k };
     let answer = |answer| line(libc::BPF_RET | libc::BPF_K, 0, answer);
@@ -269,11 +269,11 @@ fn stand_still_at(calls: &[i64]) {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) }, 0);
 }
 
-/// Forks the processes of all runs. What each of them needs, mainly the filter, is made once.
+/// Forks the processes of all runs. It creates once what each of them needs, mainly the filter.
 pub struct Forker(Traced);
 
 impl Forker {
-    /// The processes do these works, in turn, and stop before these calls.
+    /// The processes do this work, in turn, and stop before these calls.
     pub fn new(calls: &[i64], works: &[&dyn Fn() -> i32]) -> io::Result<Forker> {
         let fork_in_turn = || {
             // Only the tracer waits for them and their children.
@@ -353,7 +353,7 @@ pub fn impossible() -> Option<String> {
 /// The mark at which [`follow`] begins.
 pub const BEGIN: i32 = 30;
 
-/// Runs the work in a traced child, and calls `at` at every stop after `mark(BEGIN)`. False where nothing can be traced.
+/// Runs the work in a traced child, and calls `at` at every stop after `mark(BEGIN)`. False if tracing is impossible.
 pub fn follow(work: impl FnOnce(), mut at: impl FnMut(&mut Traced, Stop)) -> bool {
     if let Some(reason) = impossible() {
         skip(&reason);

@@ -1,4 +1,4 @@
-//! What the tests share: a directory of their own, forked children, and pipes over which processes meet.
+//! Shared code of the tests: scratch directories, forked children, and pipes by which processes wait for each other.
 #![allow(dead_code, reason = "each test file uses only a part")]
 
 use std::{
@@ -27,7 +27,7 @@ impl Scratch {
         Scratch::below(std::env::temp_dir())
     }
 
-    /// The same on a tmpfs, where there is one: for tests that are about order and not about disks.
+    /// The same on a tmpfs if there is one, for tests of order that must not depend on disks.
     pub fn in_memory() -> Scratch {
         let memory = PathBuf::from("/dev/shm");
         Scratch::below(if memory.is_dir() { memory } else { std::env::temp_dir() })
@@ -43,7 +43,7 @@ impl Scratch {
         Scratch { directory, _alone: alone }
     }
 
-    /// A path in it. Leaked, so that children, threads and both feature sets can have it as a plain `&str`.
+    /// A path in it. Leaked, so that children, threads and both feature sets can use it as a plain `&str`.
     pub fn path(&self, name: &str) -> &'static str {
         self.directory.join(name).into_os_string().into_string().unwrap().leak()
     }
@@ -62,7 +62,7 @@ pub enum End {
     Signal(i32),
 }
 
-/// What a panicking child exits with.
+/// The exit code of a panicking child.
 pub const PANICKED: i32 = 101;
 
 /// A forked child. Killed and waited for on drop.
@@ -142,7 +142,7 @@ impl Pipe {
         assert_eq!(unsafe { libc::write(self.write, bytes.as_ptr().cast(), 4) }, 4);
     }
 
-    /// The next number. Panics if none comes within ten seconds, so that a lost process is a failure and no hang.
+    /// The next number. Panics if none comes within ten seconds, so that a lost process is a failure and not a hang.
     pub fn receive(&self) -> i32 {
         self.receive_within(10_000).expect("nobody has sent anything for ten seconds")
     }
@@ -174,7 +174,7 @@ pub fn descriptors() -> Vec<i32> {
     numbers
 }
 
-/// Returns once the process sleeps, in whatever call.
+/// Returns once the process sleeps, in any call.
 pub fn until_asleep(pid: i32) {
     let state = || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -186,8 +186,7 @@ pub fn until_asleep(pid: i32) {
     }
 }
 
-/// Whether some other open file has the lock on this one, by asking the kernel and not the crate. A file that is not
-/// there has none.
+/// Whether another open file has the lock on this one. This asks the kernel and not the crate. A missing file has no lock.
 pub fn is_locked(path: impl AsRef<Path>) -> bool {
     let Ok(file) = fs::File::open(path) else { return false };
     let asked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
@@ -199,7 +198,7 @@ pub fn pidflock() -> Command {
     Command::new(env!("CARGO_BIN_EXE_pidflock"))
 }
 
-/// A terminal: the end that a person reads, and the one that a program writes to.
+/// A terminal: the end that a person reads, and the end that a program writes.
 pub fn terminal() -> (fs::File, fs::File) {
     let open = |path: &str| fs::File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).unwrap();
     let person = open("/dev/ptmx");
@@ -214,12 +213,12 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Says that a test could not do its work here, and why. `ci/check` counts these lines, and CI allows none.
+/// Prints that a test cannot run here, and why. `ci/check` counts these lines, and CI allows none.
 pub fn skip(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
-/// In a forked child: a mount namespace of its own, in which nothing it mounts is seen by others. Needs root.
+/// In a forked child: creates a separate mount namespace, so that no other process sees its mounts. Needs root.
 pub fn private_mounts() -> bool {
     let none = std::ptr::null();
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
@@ -230,11 +229,11 @@ pub fn private_mounts() -> bool {
 pub const IMMUTABLE: libc::c_int = 0x10;
 pub const APPEND_ONLY: libc::c_int = 0x20;
 
-/// An attribute of a file, as chattr(1) sets it, for as long as this lives.
+/// An attribute of a file, as chattr(1) sets it, until this is dropped.
 pub struct Attribute<'a>(&'a str, libc::c_int);
 
 impl Attribute<'_> {
-    /// None where the file system has no attributes, or we may not set them.
+    /// None if the file system has no attributes, or we may not set them.
     pub fn set(path: &str, flag: libc::c_int) -> Option<Attribute<'_>> {
         change_attributes(path, |flags| flags | flag).then_some(Attribute(path, flag))
     }
@@ -256,7 +255,7 @@ fn change_attributes(path: &str, change: impl Fn(libc::c_int) -> libc::c_int) ->
     unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) == 0 }
 }
 
-/// What a child exits with where it may not do what the test needs.
+/// The exit code of a child that lacks the rights for its test.
 pub const NOT_ALLOWED: i32 = 77;
 
 /// A child whose own child does `work` as PID 1 of a new PID namespace, with a /proc to match, as in a container. Ends as
@@ -279,7 +278,7 @@ pub fn container(work: impl FnOnce() -> i32) -> Child {
     })
 }
 
-/// In a container: a child with this number, which must be free.
+/// In a container: a child with this PID, which must be free.
 pub fn fork_as(number: i32, work: impl FnOnce() -> i32) -> Child {
     fs::write("/proc/sys/kernel/ns_last_pid", (number - 1).to_string()).unwrap();
     let child = fork(work);
@@ -287,13 +286,13 @@ pub fn fork_as(number: i32, work: impl FnOnce() -> i32) -> Child {
     child
 }
 
-/// Users without rights. None is 65534: the kernel shows that number for every user that a namespace does not know.
+/// Users without rights. None is 65534, which the kernel shows for every user that a namespace does not map.
 pub const CALLER: u32 = 60_001;
 pub const OTHER: u32 = 60_002;
 pub const THIRD: u32 = 60_003;
 
-/// From now on these are the real, effective and saved user of this process, which has no other group than the real
-/// user's. /proc shows the process as theirs.
+/// Sets the real, effective and saved user of this process, and leaves it only the real user's group. /proc shows the process as
+/// theirs.
 pub fn become_user([real, effective, saved]: [u32; 3]) {
     assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
     assert_eq!(unsafe { libc::setresgid(real, real, real) }, 0);
@@ -320,19 +319,19 @@ fn set_capabilities(sets: &[u32; 6]) {
     assert_eq!(unsafe { libc::syscall(libc::SYS_capset, THIS_PROCESS.as_ptr(), sets.as_ptr()) }, 0);
 }
 
-/// Whether /proc shows us what other users have open. Docker's root lacks the capability for that.
+/// Whether /proc shows us the open files of other users. Docker's root lacks the capability for that.
 pub fn sees_others() -> bool {
     capabilities()[0] & CAP_SYS_PTRACE != 0
 }
 
-/// From now on it shows this process nothing of the kind.
+/// From now on it does not show them to this process.
 pub fn see_no_others() {
     let mut sets = capabilities();
     sets[..2].iter_mut().for_each(|set| *set &= !CAP_SYS_PTRACE);
     set_capabilities(&sets);
 }
 
-/// Runs `work` in a child of root's to which /proc shows nothing of what other users have open.
+/// Runs `work` in a child of root's to which /proc shows no open files of other users.
 pub fn without_sys_ptrace(work: impl FnOnce()) {
     let child = fork(|| {
         panic_aloud();
@@ -350,7 +349,7 @@ pub fn become_user_with(user: u32, kept: u32) {
     set_capabilities(&[kept, kept, 0, 0, 0, 0]);
 }
 
-/// Has a forked child and its children say why they panic. What the test harness captures is lost with them.
+/// Makes a forked child and its children print why they panic. Output that the test harness captures is lost with them.
 pub fn panic_aloud() {
     std::panic::set_hook(Box::new(|panic| {
         let line = format!("a child: {panic}\n");
@@ -358,8 +357,7 @@ pub fn panic_aloud() {
     }));
 }
 
-/// Whether this root may make namespaces, mount in them, and choose the numbers of processes there. Forks: a test asks
-/// when it is alone.
+/// Whether this root may create namespaces, mount in them, and choose PIDs there. It forks, so a test calls it when it is alone.
 pub fn may_make_namespaces() -> bool {
     let able = || {
         let made = private_mounts() && unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
@@ -375,7 +373,7 @@ pub fn mount(kind: &std::ffi::CStr, target: &std::ffi::CStr, options: &std::ffi:
     unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options) == 0 }
 }
 
-/// Runs `work` in a child with mounts of its own. It succeeds if `work` returns.
+/// Runs `work` in a child with separate mounts. It succeeds if `work` returns.
 pub fn in_private_mounts(work: impl FnOnce()) {
     let child = fork(|| {
         panic_aloud();
@@ -386,7 +384,7 @@ pub fn in_private_mounts(work: impl FnOnce()) {
     assert_eq!(child.wait(), End::Exit(0));
 }
 
-/// Runs `work` in the first process of a new PID namespace, which is left with the /proc of the old one.
+/// Runs `work` in the first process of a new PID namespace, which still has the /proc of the old one.
 pub fn in_pid_namespace(work: impl FnOnce()) {
     let parent = fork(|| {
         panic_aloud();
@@ -400,7 +398,7 @@ pub fn in_pid_namespace(work: impl FnOnce()) {
     assert_eq!(parent.wait(), End::Exit(0));
 }
 
-/// [`fork`], and the child has this number: clone3(2). The caller has one thread, since no handler of fork(2) runs.
+/// [`fork`] with this PID for the child: clone3(2). The caller must have one thread, because no handler of fork(2) runs.
 pub fn try_fork_numbered(number: i32, work: impl FnOnce() -> i32) -> Option<Child> {
     let mut arguments = [0_u64; 11]; // struct clone_args
     arguments[4] = libc::SIGCHLD.unsigned_abs().into();
@@ -441,17 +439,17 @@ impl Target {
         Target::start(None, None, user, work)
     }
 
-    /// With this number, in a process that has one thread.
+    /// With this PID, in a process that has one thread.
     pub fn numbered<T>(number: i32, user: u32, work: impl FnOnce() -> T) -> Target {
         Target::start(Some(number), None, user, work)
     }
 
-    /// It sends its number as soon as a signal arrives.
+    /// It sends its PID as soon as a signal arrives.
     pub fn announcing<T>(arrivals: &Pipe, work: impl FnOnce() -> T) -> Target {
         Target::start(None, Some(arrivals), 0, work)
     }
 
-    /// A process that has nothing to do with any PID file.
+    /// A process without any PID file.
     pub fn stranger() -> Target {
         Target::new(0, || ())
     }
@@ -460,7 +458,7 @@ impl Target {
         Target::new(0, || pidflock::PidLock::acquire(path).unwrap())
     }
 
-    /// The same, and it leaves the file behind when it lets go.
+    /// The same, and its release keeps the file.
     pub fn lasting_holder(path: &str) -> Target {
         Target::new(0, || pidflock::PidLock::options().remove_on_release(false).acquire(path).unwrap())
     }
@@ -480,7 +478,7 @@ impl Target {
             ready.send(0);
             Target::until_the_end(&end);
             drop(kept);
-            // What was sent before the end was asked for has been received by now.
+            // Signals sent before the request to end have been received by now.
             RECEIVED.load(Relaxed)
         };
         let child = match number {
@@ -491,8 +489,8 @@ impl Target {
         Target { child, end }
     }
 
-    /// As [`Target::holder`] with this user, but its main thread has exited, and another lives. It has inherited the lock from
-    /// this process, so that /proc/locks does not name it.
+    /// As [`Target::holder`] with this user, but its main thread has exited, and another lives. It inherited the lock from this
+    /// process, so /proc/locks does not name it.
     pub fn without_main_thread(user: u32, path: &'static str) -> Target {
         let (ready, end) = (Pipe::new(), Pipe::new());
         let locked = lock(path);
@@ -529,7 +527,7 @@ impl Target {
         self.child.pid
     }
 
-    /// Ends it, and says how many signals have reached it. Panics if one has killed it.
+    /// Ends it, and returns how many signals reached it. Panics if one killed it.
     pub fn received(self) -> i32 {
         self.end.send(0);
         match self.child.wait() {
@@ -539,7 +537,7 @@ impl Target {
     }
 }
 
-/// Locks a file without a stamp, and creates it if it is not there. Else needs no permission but to read it.
+/// Locks a file without a stamp, and creates it if it is missing. An existing file needs only read permission.
 pub fn lock(path: &str) -> fs::File {
     let create = |_| fs::File::options().read(true).write(true).create_new(true).open(path);
     let file = fs::File::open(path).or_else(create).unwrap();
@@ -554,7 +552,7 @@ pub fn plant(path: &str, owner: u32, mode: u32, number: i32) {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// What a filter answers.
+/// The answer of a filter.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     /// The call fails with this errno.
@@ -563,8 +561,8 @@ pub enum Answer {
     Kill,
 }
 
-/// From now on, for this process and what it becomes: the kernel gives this answer to a call. With `lacking`, the number of
-/// an argument and some bits, only if that argument has none of these.
+/// From now on, for this process and the programs that it becomes, the kernel gives this answer to a call. `lacking` is the
+/// number of an argument and some bits: then only if that argument has none of them.
 #[cfg(target_os = "linux")]
 pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: Answer) {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -590,7 +588,7 @@ pub fn filter(call: libc::c_long, lacking: Option<(u32, libc::c_int)>, answer: A
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }, 0);
 }
 
-/// A lock whose taker has died, and left it to a child.
+/// A lock whose taker died and left it to a child.
 pub struct Inherited {
     fork: Pipe,
     forked: Pipe,
@@ -635,8 +633,8 @@ impl Drop for Inherited {
     }
 }
 
-/// A child that has a lease on a file, as Samba and NFS servers take them: nobody can open the file until it gives the
-/// lease up. It does so when it is told to, or, `polite`, when the kernel asks for it. None where there are no leases.
+/// A child that has a lease on a file, as Samba and NFS servers take them. Nobody can open the file until the child gives the
+/// lease up. It does so at the test's request or, if `polite`, at the kernel's. None if there are no leases.
 #[cfg(target_os = "linux")]
 pub fn lease(path: &str, polite: bool) -> Option<(Child, Pipe)> {
     let (taken, go) = (Pipe::new(), Pipe::new());

@@ -14,7 +14,7 @@ unsafe extern "C" {
     fn flopen(path: *const c_char, flags: c_int, ...) -> c_int;
 }
 
-/// Acquire, stamp, release. It never flushes, so that is done for it.
+/// Acquire, stamp, release. libbsd never flushes, so this flushes for it.
 pub fn cycle(path: &CStr, sync: bool) {
     let mut holder = 0;
     let handle = unsafe { pidfile_open(path.as_ptr(), 0o644, &raw mut holder) };
@@ -33,8 +33,7 @@ pub fn refusal(path: &CStr) -> i32 {
     holder
 }
 
-/// Waits for the name with flopen(3), which opens it again if the lock is on a file that was removed meanwhile. Returns
-/// the descriptor.
+/// Waits for the name with flopen(3), which opens the file again if it locked a removed one. Returns the descriptor.
 pub fn wait(path: &CStr) -> c_int {
     let fd = unsafe { flopen(path.as_ptr(), libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC, 0o644 as c_int) };
     assert!(fd >= 0, "{}", std::io::Error::last_os_error());

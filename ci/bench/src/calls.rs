@@ -1,4 +1,4 @@
-//! What does not wobble: system calls (strace) and instructions (callgrind) of one piece of work.
+//! The exact figures: system calls (strace) and instructions (callgrind) of one piece of work.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The system calls of one time, by name, in order.
+/// The system calls of one run of the work, by name, in order.
 pub fn system_calls(command: &Command) -> Vec<String> {
     let log = "trace";
     run(under(&["strace", "-qq", "-o", log], command), "1\n1\n");
@@ -17,7 +17,7 @@ pub fn system_calls(command: &Command) -> Vec<String> {
     names[marks[2] + 1..marks[3]].to_vec()
 }
 
-/// The instructions of one time, outside the kernel: those of a hundred times more, divided by a hundred.
+/// The instructions of one run outside the kernel: those of a hundred more runs, divided by a hundred.
 pub fn instructions(command: &Command) -> u64 {
     let collected = |input| {
         let valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
@@ -41,7 +41,7 @@ fn under(tool: &[&str], command: &Command) -> Command {
     whole
 }
 
-/// Runs it with this input, and returns what it said on its standard error.
+/// Runs it with this input, and returns its standard error.
 fn run(mut command: Command, input: &str) -> String {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut process = command.spawn().expect("a program that runs");

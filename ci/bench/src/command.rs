@@ -65,7 +65,7 @@ pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &st
     }
 }
 
-/// What a process that waits for COMMAND takes in memory: the guard, and flock(1), which stays as the parent.
+/// The memory of a process that waits for COMMAND: the guard, and flock(1), which stays as the parent.
 pub fn measure_memory(report: &mut Report, place: &str, directory: &str) {
     let directory = std::env::current_dir().expect("a directory").join(directory).display().to_string();
     for (who, name, most) in

@@ -1,4 +1,4 @@
-//! Many processes that want one name: how often all of them together get it, how long one waits, and who gets how much.
+//! Many processes contend for one name: how often all together get it, how long one waits, and how much each one gets.
 
 use crate::{
     Effort, bsd,
@@ -19,7 +19,7 @@ use std::{
 
 const NUMBERS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// Waits for the name, calls the function while it has it, and lets go.
+/// Waits for the name, calls the function while it has the name, and releases it.
 type Once = fn(&Path, &dyn Fn());
 
 const OPTIONS: Options = PidLock::options().sync(false);
@@ -50,13 +50,13 @@ fn libbsd(path: &Path, during: &dyn Fn()) {
     floor::close(fd);
 }
 
-/// What came out of one run.
+/// The result of one run.
 struct Outcome {
-    /// Acquisitions per second that found nobody else holding.
+    /// Acquisitions per second that found no other holder.
     rate: f64,
-    /// The same, of those that did.
+    /// Acquisitions per second that found another holder.
     double: f64,
-    /// Of an even share, what the process with the least has got.
+    /// The share of the process with the least, in percent of an even share.
     least: f64,
     /// The longest wait, in milliseconds.
     longest: f64,
@@ -103,7 +103,7 @@ fn report_all(report: &mut Report, place: &str, number: usize, outcomes: &[Vec<O
     }
 }
 
-/// Lets so many processes loop for so long.
+/// Runs this many processes in a loop for this time.
 fn run(number: usize, path: &Path, once: Once, duration: Duration) -> Outcome {
     let _ = std::fs::remove_file(path.text());
     let (counts, waits, holders, double) = (shared(number), shared(number), &shared(1)[0], &shared(1)[0]);
@@ -127,7 +127,7 @@ fn run(number: usize, path: &Path, once: Once, duration: Duration) -> Outcome {
         }
         0
     };
-    let raw = go.as_raw_fd(); // every child has a copy, and the last one to close it gives the sign
+    let raw = go.as_raw_fd(); // every child has a copy, and the last close starts them all
     let children: Vec<i32> = (0..number)
         .map(|own| {
             fork(|| {

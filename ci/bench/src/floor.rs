@@ -1,7 +1,7 @@
-//! The floors: sequences of system calls, straight through libc. A failure ends the program.
+//! The floors: sequences of system calls, made directly through libc. A failure ends the program.
 //!
-//! The *floor* is the fewest calls that give a PID file at all, and unsafe by design: see FLOOR in the README. The *safe
-//! floors* are the calls that pidflock makes, one by one, and `calls::compare` says when they no longer are.
+//! The *floor* is the fewest calls that make a PID file at all. It is unsafe by design: see doc/cost.md. The *safe floors* are
+//! the calls that pidflock makes, one by one. `main::count` reports when the two lists differ.
 
 use std::{
     ffi::{CStr, CString, c_int},
@@ -29,7 +29,7 @@ impl Path {
     }
 }
 
-/// What the call returned. -1 was not expected.
+/// The result of a call that must not return -1.
 fn done(returned: impl TryInto<i64>) -> c_int {
     let returned = returned.try_into().unwrap_or(-1);
     assert!(returned >= 0, "{}", io::Error::last_os_error());
@@ -80,16 +80,16 @@ pub fn cycle(path: &Path, sync: bool) {
     close(fd);
 }
 
-/// The floor of waiting: the same, and with it as many holders at once as there are waiters. `during` runs while it is held.
+/// The floor of waiting: the same calls, with as many holders at once as there are waiters. `during` runs while it is held.
 pub fn wait(path: &Path, during: impl FnOnce()) {
     let fd = open_and_lock(&path.whole, libc::LOCK_EX);
     stamp(fd);
     during();
-    unsafe { libc::unlink(path.whole.as_ptr()) }; // another's, perhaps, or gone already
+    unsafe { libc::unlink(path.whole.as_ptr()) }; // it may belong to another process, or be gone
     close(fd);
 }
 
-/// The floor of waiting for a file that is never removed, where nothing has to be compared.
+/// The floor of waiting for a file that is never removed, so that no comparison is necessary.
 pub fn wait_kept(path: &Path, during: impl FnOnce()) {
     let fd = open_and_lock(&path.whole, libc::LOCK_EX);
     stamp(fd);
@@ -143,6 +143,7 @@ fn claim(fd: c_int) -> i32 {
 fn release(directory: c_int, fd: c_int, path: &Path, file: &libc::stat) {
     let own = unsafe { libc::getpid() };
     assert_eq!(claim(fd), own);
+    flock(fd, libc::LOCK_EX | libc::LOCK_NB); // another process may have the lock by now
     assert!(names(directory, path, file));
     done(unsafe { libc::unlinkat(directory, path.name.as_ptr(), 0) });
     flock(fd, libc::LOCK_UN);
@@ -162,7 +163,7 @@ pub fn safe_cycle(path: &Path, sync: bool) {
     release(directory, fd, path, &file);
 }
 
-/// The safe floor of waiting: what has to be done at least, to be the only one.
+/// The safe floor of waiting: the fewest calls that ensure a single holder.
 pub fn safe_wait(path: &Path, during: impl FnOnce()) {
     let directory = open_directory(path);
     let (fd, file) = loop {
@@ -179,7 +180,7 @@ pub fn safe_wait(path: &Path, during: impl FnOnce()) {
     release(directory, fd, path, &file);
 }
 
-/// The safe floor of a refusal: the PID of the holder, who is alive.
+/// The safe floor of a refusal: the PID of a holder that is alive.
 pub fn safe_refusal(path: &Path) -> i32 {
     let directory = open_directory(path);
     refused(create(directory, path), libc::EEXIST);
@@ -228,7 +229,7 @@ pub fn safe_probe(path: &Path) -> Option<(bool, i32)> {
     Some((held, stale))
 }
 
-/// The floor of a refusal: the claim of a file that somebody has locked.
+/// The floor of a refusal: the claim in a locked file.
 pub fn refusal(path: &Path) -> i32 {
     let fd = done(unsafe { libc::open(path.whole.as_ptr(), libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC, 0o644) });
     refused(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }, libc::EWOULDBLOCK);

@@ -1,4 +1,4 @@
-//! How the cost of a cycle grows with what is there already, beside the safe floor, which grows as the kernel does.
+//! How the cost of a cycle grows with the number of names, beside the safe floor, whose cost grows with the kernel's.
 
 use crate::{
     Effort,
@@ -8,7 +8,7 @@ use crate::{
     works::{PIDFLOCK, SAFE, Subject},
 };
 
-/// All sizes, of both, in one run.
+/// Measures all sizes of both in one run.
 pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &str, what: &str, sizes: &[u32]) {
     let subjects = sizes.iter().map(|size| Subject::new(what, directory, *size));
     let samples = pinned(|| {
@@ -23,7 +23,7 @@ pub fn measure(report: &mut Report, effort: &Effort, place: &str, directory: &st
     }
 }
 
-/// The safe floor and pidflock, each in a process of its own where the state belongs to the process.
+/// The safe floor and pidflock, each in a separate process if the state belongs to the process.
 fn pair(subject: &Subject) -> Vec<Variant> {
     if subject.what == "held" {
         return [SAFE, PIDFLOCK].map(|name| Variant::apart(name, subject.serving(name))).into();

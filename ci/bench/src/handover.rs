@@ -1,8 +1,8 @@
-//! How long after the end of a holder does a waiter have the name, and how often does it wake until then?
+//! How soon after the end of a holder a waiter has the name, and how often it wakes until then.
 //!
 //! For every death: a holder is forked and takes the name; a waiter is started and falls asleep; the holder is killed.
 //! The time is from just before kill(2) to the moment when the waiter has the lock, on CLOCK_MONOTONIC. The same for a
-//! holder that lets go and lives on.
+//! holder that releases and lives on.
 
 use crate::{
     Effort, bsd,
@@ -35,7 +35,7 @@ enum Way {
     Flock,
     /// flopen(3) of libbsd, which sleeps in flock(2) and opens again if the file was removed meanwhile.
     Flopen,
-    /// flock(2), and nothing around it: what this machine can do at the moment.
+    /// Bare flock(2): what this machine can do at the moment.
     Kernel,
 }
 
@@ -48,7 +48,7 @@ const WAYS: [(Way, &str); 6] = [
     (Way::Flock, "flock -w 10 FILE COMMAND"),
 ];
 
-/// What a command that flock(1) starts does: it says the time.
+/// The command that flock(1) starts: prints the time.
 pub fn say_now() {
     std::io::stdout().write_all(&now().to_ne_bytes()).expect("a pipe to say the time into");
 }
@@ -84,7 +84,7 @@ fn handover(path: &str, way: Way, death: bool, number: usize) -> f64 {
     let mut holder = hold(path, way);
     let (waiter, mut time) = wait(path, way);
     until_asleep(waiter.pid());
-    // Anywhere between two looks of those that look; and with pauses that have grown, where it makes a difference.
+    // At any time between two polls of the ways that poll, and after their pauses have grown.
     let grown = if death { 5 } else { 100 };
     thread::sleep(MILLISECOND * grown + Duration::from_micros(number as u64 * 7919 % 20_000));
 
@@ -128,12 +128,12 @@ struct Holder {
     go: fs::File,
 }
 
-/// Forks a holder that has the name, and lets go when it is told.
+/// Forks a holder that has the name, and releases it on request.
 fn hold(path: &str, way: Way) -> Holder {
     let (mut ready, mut say_ready) = pipe();
     let (mut told, go) = pipe();
     let pid = fork(|| {
-        // Plain flock knows nothing of files that are removed, and so gets one that stays.
+        // Plain flock cannot handle removed files, and so gets one that stays.
         let options = PidLock::options().remove_on_release(!matches!(way, Way::Flock | Way::Kernel));
         let lock = options.acquire(path).expect("a free name");
         say_ready.write_all(b"!").expect("a test that listens");
@@ -160,7 +160,7 @@ impl Waiter {
         }
     }
 
-    /// Waits for it, or kills it, unless it has what it waits for: then flock(1) has a child that has the lock, too.
+    /// Waits for it, or kills it. Once it has the name it is not killed, because a child of flock(1) then has the lock, too.
     fn end(self, through: bool) {
         if !through {
             kill(self.pid());
@@ -172,7 +172,7 @@ impl Waiter {
     }
 }
 
-/// Starts a waiter that says the time when it has the name.
+/// Starts a waiter that prints the time when it has the name.
 fn wait(path: &str, way: Way) -> (Waiter, fs::File) {
     let (time, mut say_time) = pipe();
     if way == Way::Flock {
@@ -182,7 +182,7 @@ fn wait(path: &str, way: Way) -> (Waiter, fs::File) {
         return (Waiter::Started(command.spawn().expect("flock(1) of util-linux")), time);
     }
     let pid = fork(|| {
-        // The disk's part of a stamp is not what is measured here.
+        // This does not measure the disk.
         let options = PidLock::options().sync(false);
         let lock = match way {
             Way::For => options.wait(TEN_SECONDS).acquire(path).map(Some),

@@ -1,8 +1,8 @@
-//! The cost of pidflock, beside the floor and beside others: see `ci/bench/run`, which makes the place for this.
+//! The cost of pidflock, beside the floor and other programs. `ci/bench/run` prepares the working directory and runs this.
 //!
-//! Expects in the working directory: the file systems `tmpfs` and `ext4`, mounted; the command, as `pidflock-static` and
-//! `pidflock-dynamic`. Leaves the plot there, as `speed.svg`, if all
-//! that it shows was measured. Exits with 1 if a promise was not kept.
+//! The working directory must contain the mounted file systems `tmpfs` and `ext4`, and the command as `pidflock-static` and
+//! `pidflock-dynamic`. If everything in the plot was measured, this writes it there as `speed.svg`. Exits with 1 if a promise
+//! was missed.
 
 mod bsd;
 mod calls;
@@ -25,7 +25,7 @@ use runner::interleave;
 use std::{env, fs, process::ExitCode, time::Duration};
 use works::{BSD, PIDFILE_RS, PIDFLOCK, SAFE, Subject};
 
-/// How much is measured: 1 for numbers, less to see that everything works.
+/// How much to measure: 1 for real numbers, less to try that everything works.
 pub struct Effort(f64);
 
 impl Effort {
@@ -77,7 +77,7 @@ fn measure(effort: &Effort, subjects: &[&str]) -> ExitCode {
     ExitCode::from(u8::from(!report.print()))
 }
 
-/// Kernel, processors, and what else they had to do when this began.
+/// Kernel, processors, and their load at the start.
 fn machine() -> String {
     let [kernel, processors, load] = ["/proc/sys/kernel/osrelease", "/proc/cpuinfo", "/proc/loadavg"]
         .map(|file| fs::read_to_string(file).expect("a file of /proc"));
@@ -106,7 +106,7 @@ fn one(report: &mut Report, effort: &Effort, subject: &str, place: &str, directo
             growth::measure(report, effort, place, directory, "depth", &[1, 4, 16, 64]);
             growth::measure(report, effort, place, directory, "held", &[1, 10, 100, 1_000]);
         }
-        // What they wait for is the lock, which is the kernel's, whatever the file system.
+        // They wait for the kernel's lock, which does not depend on the file system.
         "contenders" | "handover" if !tmpfs => {}
         "contenders" => contenders::measure(report, effort, place, directory),
         "handover" => handover::measure(report, effort, place, directory),
@@ -120,7 +120,7 @@ fn one(report: &mut Report, effort: &Effort, subject: &str, place: &str, directo
     }
 }
 
-/// All variants of a work against the safe floor, and what was promised of it.
+/// All variants of a work beside the safe floor, and the promises about it.
 fn race(report: &mut Report, duration: Duration, place: &str, subject: Subject) {
     let what = subject.what.as_str();
     let (names, samples): (Vec<String>, Vec<Vec<f64>>) = pinned(|| {
@@ -148,7 +148,7 @@ fn race(report: &mut Report, duration: Duration, place: &str, subject: Subject) 
 }
 
 /// The system calls and instructions of every variant, which do not depend on the file system, and whether the safe floor
-/// is still ours. (Instructions only of cycles: Debian's valgrind does not know pidfd_open.)
+/// still makes pidflock's calls. (Instructions only of cycles: Debian's valgrind does not support pidfd_open.)
 fn count(report: &mut Report, subject: &Subject, place: &str) {
     let commands = subject.commands();
     let calls: Vec<Vec<String>> = commands.iter().map(|(_, command)| calls::system_calls(command)).collect();
@@ -161,7 +161,7 @@ fn count(report: &mut Report, subject: &Subject, place: &str) {
     let find = |name| commands.iter().position(|command| command.0 == name).map(|number| &calls[number]);
     let (safe, ours) = (find(SAFE), find(PIDFLOCK));
     if subject.what == "probe-held" {
-        return; // the floor believes the claim, where a probe asks /proc, whose files are as many as the holder has open
+        return; // the floor believes the claim, but a probe reads a file of /proc for each descriptor of the holder
     }
     if safe != ours {
         eprintln!("{}: floor {safe:?}\npidflock {ours:?}", subject.what);

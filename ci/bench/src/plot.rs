@@ -6,7 +6,7 @@ use crate::{
 };
 use std::fmt::Write;
 
-/// What a panel shows, from the table: what, where; and its title.
+/// What a panel shows: two cells of the table, and its title.
 const PANELS: [(&str, &str, &str); 4] = [
     ("cycle", "tmpfs", "Acquire, stamp, release on tmpfs"),
     ("cycle-fsync", "ext4", "The same on ext4, flushed"),
@@ -18,7 +18,7 @@ const WIDTH: usize = 950;
 const MARGIN: usize = 24;
 const PANEL: usize = WIDTH / 2;
 const LABEL: usize = 205;
-/// The longest bar; right of it stands its number.
+/// The longest bar; its number is to its right.
 const BAR: f64 = 145.0;
 const LINE: usize = 24;
 const HEAD: usize = 62;
@@ -39,7 +39,7 @@ const STYLE: &str = "\
 const DESCRIPTION: &str = "Four charts of bars in microseconds: pidflock beside the floors and beside other libraries and commands. \
      The table in the README has the numbers.";
 
-/// None if what a panel shows was not measured.
+/// None if a panel was not measured.
 pub fn draw(rows: &[Row]) -> Option<String> {
     let panels = PANELS.map(|(what, place, title)| {
         (title, rows.iter().filter(|row| row.what == what && row.place == place).collect::<Vec<&Row>>())

@@ -26,7 +26,7 @@ pub fn reap(pid: i32) {
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
 }
 
-/// A pipe: its end to read from, and its end to write to. Closed by exec.
+/// A pipe: its end to read from, and its end to write to. Exec closes both.
 pub fn pipe() -> (fs::File, fs::File) {
     let mut ends = [0; 2];
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0, "{}", io::Error::last_os_error());
@@ -40,7 +40,7 @@ pub fn now() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-/// This process, and those that it starts meanwhile, on one processor: a batch that moves to another finds cold caches.
+/// Keeps this process and its children on one processor: a batch that moves to another finds cold caches.
 pub fn pinned<T>(work: impl FnOnce() -> T) -> T {
     let all = affinity();
     let last = (0..libc::CPU_SETSIZE as usize).rev().find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &all) });
@@ -62,7 +62,7 @@ fn set_affinity(set: &libc::cpu_set_t) {
     assert_eq!(unsafe { libc::sched_setaffinity(0, size_of_val(set), set) }, 0);
 }
 
-/// As many descriptors as the machine allows.
+/// Allows as many descriptors as the machine does.
 pub fn raise_descriptor_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);

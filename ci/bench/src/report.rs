@@ -1,4 +1,4 @@
-//! What is printed: one table, and for every promise a line that says whether it was kept.
+//! The output: one table, and a line for every promise that says whether it was met.
 
 use crate::stats::{Quartiles, quantile, quartiles, ratios};
 use std::fmt::Write;
@@ -10,7 +10,7 @@ pub struct Row {
     pub who: String,
     pub measured: Quartiles,
     pub unit: &'static str,
-    /// Over what it is compared with.
+    /// Over the base of the comparison.
     pub ratio: Option<Quartiles>,
     pub calls: Option<usize>,
     pub instructions: Option<u64>,
@@ -65,17 +65,17 @@ impl Report {
         self.rows.iter_mut().find(|row| (row.what.as_str(), row.place.as_str(), row.who.as_str()) == (what, place, who))
     }
 
-    /// A promise that a number is not above a bound.
+    /// A promise that a number is at most `most`.
     pub fn promise(&mut self, what: impl Into<String>, measured: f64, most: f64) {
         self.verdicts.push(Verdict { what: what.into(), measured, most });
     }
 
-    /// A promise that the median of these ratios is not above a bound.
+    /// A promise that the median of these ratios is at most `most`.
     pub fn promise_ratio(&mut self, what: impl Into<String>, samples: &[f64], base: &[f64], most: f64) {
         self.promise(what, quantile(&ratios(samples, base), 50), most);
     }
 
-    /// Prints everything, and returns whether all promises were kept.
+    /// Prints everything, and returns whether all promises were met.
     pub fn print(&self) -> bool {
         println!("| what | where | who | median | quartiles | ratio | quartiles | calls | instructions | |");
         println!("|---|---|---|--:|--:|--:|--:|--:|--:|---|");
@@ -83,9 +83,9 @@ impl Report {
         println!();
         for Verdict { what, measured, most } in &self.verdicts {
             if measured <= most {
-                println!("reached: {what}: {measured:.3}, at most {most}");
+                println!("met: {what}: {measured:.3}, at most {most}");
             } else {
-                println!("not reached, by {:.3}: {what}: {measured:.3}, at most {most}", measured - most);
+                println!("missed: {what}: {measured:.3}, at most {most}");
             }
         }
         self.verdicts.iter().all(|verdict| verdict.measured <= verdict.most)
@@ -105,7 +105,7 @@ fn line(row: &Row) -> String {
     line + &format!(" {calls} | {instructions} | {} |", row.remark)
 }
 
-/// With three digits that mean something.
+/// With three significant digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),

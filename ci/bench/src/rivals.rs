@@ -1,4 +1,4 @@
-//! What others do for the same, through their public interfaces. A failure ends the program.
+//! The same work with other implementations, through their public interfaces. A failure ends the program.
 
 use crate::floor::Path;
 use pidfile_rs::{Pidfile, PidfileError};
@@ -29,7 +29,7 @@ pub fn fslock(path: &Path) {
     file.unlock().expect("unlocked");
 }
 
-/// It does not tell the holder, so that is read as its users do.
+/// It does not report the holder, so this reads the file as its users do.
 pub fn fslock_refusal(path: &Path) -> i32 {
     assert!(!fslock::LockFile::open(path.text()).and_then(|mut file| file.try_lock()).expect("a file"));
     number(&fs::read_to_string(path.text()).expect("a claim"))
@@ -48,7 +48,7 @@ pub fn pidlock_refusal(path: &Path) -> i32 {
     pidlock_probe(path).expect("a holder")
 }
 
-/// The owner that the file claims, if it is alive. Deletes a file that claims nobody alive.
+/// The process that the file claims, if it is alive. Deletes a file whose process is dead.
 pub fn pidlock_probe(path: &Path) -> Option<i32> {
     Pidlock::new_validated(path.text()).and_then(|lock| lock.get_owner()).expect("a good path")
 }

@@ -1,8 +1,8 @@
 //! Runs variants of one piece of work against each other.
 //!
-//! A runner of its own, since criterion and divan measure one variant after the other: on a machine that does other work,
-//! too, only batches of the same few milliseconds can be compared. A round is one short batch of each variant, in an
-//! order that is drawn anew; the numbers are medians over many rounds, and the ratios are taken within a round.
+//! criterion and divan measure one variant after the other. On a machine with other work, only batches of the same few
+//! milliseconds can be compared. Here a round is one short batch of each variant, in a new random order. The numbers are
+//! medians over many rounds, and each ratio is taken within a round.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Work that is done over and over.
+/// Work that is repeated.
 pub type Work = Box<dyn FnMut()>;
 
 pub struct Variant {
@@ -29,12 +29,12 @@ impl Variant {
         Variant { name: name.into(), place: Place::Here(work) }
     }
 
-    /// In a process of its own, which serves (see `serve`).
+    /// In a separate process, which serves (see `serve`).
     pub fn apart(name: impl Into<String>, command: Command) -> Variant {
         Variant { name: name.into(), place: Place::Apart(Apart::start(command)) }
     }
 
-    /// Nanoseconds for so many times; a first time, with cold caches, is not counted.
+    /// Nanoseconds for this many repetitions, after one that warms the caches and is not counted.
     fn batch(&mut self, times: u32) -> u64 {
         match &mut self.place {
             Place::Here(work) => {
@@ -49,7 +49,7 @@ impl Variant {
     }
 }
 
-/// A process that does the work as many times as each line of its input says, and answers with nanoseconds.
+/// A process that repeats the work as often as each line of its input says, and prints the nanoseconds.
 struct Apart {
     process: Child,
     to: Option<ChildStdin>,
@@ -78,7 +78,7 @@ impl Drop for Apart {
     }
 }
 
-/// The other side of `Apart`. Each batch stands between two calls of getppid(2), for `calls` to find it in a trace.
+/// The other side of `Apart`. Each batch is between two calls of getppid(2), so that `calls` finds it in a trace.
 pub fn serve(mut work: Work) {
     for line in std::io::stdin().lines() {
         let times = line.ok().and_then(|line| line.parse().ok()).expect("a number");
@@ -98,7 +98,7 @@ fn time(work: &mut Work, times: u32) -> u64 {
 /// About how long one batch takes.
 const BATCH: Duration = Duration::from_micros(500);
 
-/// Nanoseconds of one piece of work, of every variant in every round, for so long in all.
+/// Nanoseconds of one piece of work, of every variant in every round. The rounds take this time in all.
 pub fn interleave(variants: &mut [Variant], duration: Duration) -> Vec<Vec<f64>> {
     let once = variants.iter_mut().map(|variant| variant.batch(1)).min().expect("a variant");
     let times = u32::try_from(BATCH.as_nanos() / u128::from(once.max(1))).unwrap_or(u32::MAX).clamp(1, 1000);
@@ -113,7 +113,7 @@ pub fn interleave(variants: &mut [Variant], duration: Duration) -> Vec<Vec<f64>>
     samples
 }
 
-/// An order that is drawn anew for each round, so that none always follows the same other one. The same on every run.
+/// A new random order for each round, so that no variant always follows the same other one. The same on every run.
 pub struct Order {
     order: Vec<usize>,
     state: u64,

@@ -1,4 +1,4 @@
-//! The pieces of work that are measured over and over, by subject and variant.
+//! The pieces of work that are measured, by subject and variant.
 
 use crate::{
     bsd,
@@ -16,10 +16,10 @@ pub const BSD: &str = "libbsd pidfile(3)";
 pub const PIDFILE_RS: &str = "pidfile-rs";
 pub const RUBY: &str = "Ruby File#flock";
 
-/// Is refused a name, and returns the holder.
+/// Fails to acquire a name, and returns the holder.
 type Refusal = fn(&Path) -> i32;
 
-/// What is done, in which directory, and how deep, how often or among how many.
+/// The work, its directory, and its size: how deep, how often or among how many.
 #[derive(Clone)]
 pub struct Subject {
     pub what: String,
@@ -32,7 +32,7 @@ impl Subject {
         Subject { what: what.into(), directory: directory.into(), size }
     }
 
-    /// This process's own file: those that serve do the same at the same time.
+    /// This process's own file, because serving processes run at the same time.
     fn path(&self, name: &str) -> Path {
         Path::new(&format!("{}/{}-{name}-{}.pid", self.directory, self.what, own_pid()))
     }
@@ -58,7 +58,7 @@ impl Subject {
         Some(command)
     }
 
-    /// This program, as a process that does this work only.
+    /// This program, as a process that does only this work.
     pub fn serving(&self, name: &str) -> Command {
         let mut command = Command::new(env::current_exe().expect("a program"));
         command.args(["serve", &self.what, &self.directory, &self.size.to_string(), name]);
@@ -121,7 +121,7 @@ impl Subject {
         all.collect()
     }
 
-    /// Of a name that is held, or free, or that nobody has.
+    /// A probe of a name that is held, or free, or absent.
     fn probes(&self, held: Option<bool>) -> Vec<(&'static str, Work)> {
         let path = self.path("x");
         match held {
@@ -135,14 +135,14 @@ impl Subject {
             (PIDFLOCK, work(path.clone(), move |path| assert_eq!(probe(path), expected))),
         ];
         if held != Some(false) {
-            // It cannot tell a free name whose claim is alive, and deletes one whose claim is not.
+            // It takes a free name for held if the claim is alive, and deletes the file if the claim is not.
             let expected = expected.map(|(_, pid)| pid);
             works.push(("pidlock", work(path, move |path| assert_eq!(rivals::pidlock_probe(path), expected))));
         }
         works
     }
 
-    /// In a directory of so many files.
+    /// In a directory with this many files.
     fn among_names(&self) -> Vec<(&'static str, Work)> {
         let directory = format!("{}/names-{}", self.directory, self.size);
         fs::create_dir_all(&directory).expect("a directory");
@@ -152,14 +152,14 @@ impl Subject {
         ours_and_floor(&directory)
     }
 
-    /// So many directories down.
+    /// This many directories deep.
     fn deep(&self) -> Vec<(&'static str, Work)> {
         let directory = format!("{}/depth{}", self.directory, "/d".repeat(self.size as usize));
         fs::create_dir_all(&directory).expect("a directory");
         ours_and_floor(&directory)
     }
 
-    /// In a process that holds so many names already.
+    /// In a process that already holds this many names.
     fn holding(&self) -> Vec<(&'static str, Work)> {
         let directory = format!("{}/held-{}", self.directory, self.size);
         for number in 0..self.size {
@@ -170,7 +170,7 @@ impl Subject {
     }
 }
 
-/// With the same name, one after the other: in a large directory on disk, not every name is found equally fast.
+/// All with the same name, one after the other: a large directory on disk does not find every name equally fast.
 fn ours_and_floor(directory: &str) -> Vec<(&'static str, Work)> {
     let path = Path::new(&format!("{directory}/x.pid"));
     vec![
@@ -189,9 +189,9 @@ fn own_pid() -> i32 {
     unsafe { libc::getpid() }
 }
 
-/// Holds a name, with this claim, for as long as this process lives.
+/// Holds a name, with this claim, until this process ends.
 fn hold(path: &Path, end: &str) {
-    let _ = fs::remove_file(path.text()); // this process has held it before
+    let _ = fs::remove_file(path.text()); // this process held it before
     let mut file = fs::File::create(path.text()).expect("a file");
     file.try_lock().expect("a free name");
     std::io::Write::write_all(&mut file, format!("{}{end}", own_pid()).as_bytes()).expect("a claim");

@@ -1,11 +1,11 @@
-//! Whatever stands in a file, its claim is what a second parser makes of it, and only the first 64 bytes count.
+//! For any content of a file, the claim is what a second parser finds, and only the first 64 bytes count.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use pidflock::Pid;
 
-/// A regular expression by hand, one state after the other: `[ \t]*[0-9]+[ \t\r]*(\n|\0|end)`. Where 64 bytes are used
-/// up before a newline or NUL, the line may go on, and is none. The number is in 1..=2147483647.
+/// A regular expression by hand, one state after the other: `[ \t]*[0-9]+[ \t\r]*(\n|\0|end)`. If the first 64
+/// bytes contain no newline or NUL, the line may go on, and there is no claim. The number is in 1..=2147483647.
 fn reference(text: &[u8]) -> Option<i32> {
     #[derive(PartialEq)]
     enum State {
@@ -42,10 +42,10 @@ fuzz_target!(|text: &[u8]| {
     if let Some(pid) = claim {
         assert!(pid.get() >= 1);
         assert_eq!(pid.as_u32(), pid.get().unsigned_abs());
-        // What the crate writes, it reads.
+        // The crate reads what it writes.
         assert_eq!(Pid::parse(format!("{pid}\n").as_bytes()), claim);
     }
-    // Only the first 64 bytes count: beyond them anything may stand, also nothing.
+    // Only the first 64 bytes count: anything or nothing may follow.
     if let Some(head) = text.get(..64) {
         assert_eq!(Pid::parse(head), claim);
         assert_eq!(Pid::parse(&[head, b"\n77\n"].concat()), claim);

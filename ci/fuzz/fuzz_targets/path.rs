@@ -1,5 +1,4 @@
-//! Whatever bytes are given as a path, the answer is a documented one, `InvalidPath` exactly where the rules say so, and
-//! nothing is created.
+//! For any bytes as a path, the result is a documented one, and `InvalidPath` exactly if the rules say so. Nothing is created.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +16,7 @@ fn is_invalid(path: &[u8]) -> bool {
     name == b"." || name == b".." || name.len() > 255
 }
 
-/// Where the fuzzer works, with its corpus at relative paths, and an empty directory of our own.
+/// The fuzzer's directory, with its corpus at relative paths, and an empty directory of ours.
 fn directories() -> &'static (PathBuf, PathBuf) {
     static DIRECTORIES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     DIRECTORIES.get_or_init(|| {
@@ -27,14 +26,14 @@ fn directories() -> &'static (PathBuf, PathBuf) {
     })
 }
 
-/// Whether there is no way out of the working directory. `..` and absolute paths would lead to what others make and
-/// remove meanwhile; a path that is refused may have them.
+/// Whether the path stays in the working directory. `..` and absolute paths would lead to files that others create and
+/// remove meanwhile. A refused path may contain them.
 fn stays_inside(path: &[u8]) -> bool {
     !path.starts_with(b"/") && !path.split(|byte| *byte == b'/').any(|component| component == b"..")
 }
 
-/// Whether the first directory that the kernel looks for has a name of more than 255 bytes. None is there, so it is also
-/// the last that it looks for.
+/// Whether the first directory of the path has a name of more than 255 bytes. No directory exists, so the kernel looks for
+/// no other.
 fn is_too_long_on_the_way(path: &[u8]) -> bool {
     let mut components = path.split(|byte| *byte == b'/').filter(|component| !matches!(*component, b"" | b"."));
     components.next().is_some_and(|first| first.len() > 255)
@@ -45,7 +44,7 @@ fuzz_target!(|path: &[u8]| {
     if !invalid && !stays_inside(path) {
         return;
     }
-    // Back before anything is asserted: what is found is kept at a relative path, too.
+    // Before any assertion, go back: the fuzzer stores its findings at a relative path, too.
     let (start, ours) = directories();
     env::set_current_dir(ours).expect("it is there");
     let (state, claim) = (probe(path), read_pid_from(path));

@@ -1,5 +1,5 @@
-//! The smallest program that uses the library: takes the name in its first argument, waits for a signal handler, which
-//! it has not, and lets go. `minimal.c` is the same in C.
+//! The smallest program that uses the library: acquires the name in its first argument, pauses, and releases. It has no
+//! signal handler, so only a signal ends the pause. `minimal.c` is the same in C.
 #![no_std]
 #![no_main]
 
@@ -29,7 +29,7 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     }
 }
 
-/// Is never linked in a release build: no panic can be reached.
+/// Never linked in a release build, because no panic can be reached.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     #[cfg(not(debug_assertions))]

@@ -1,11 +1,11 @@
 //! Calls every public function of the library, with values that the optimiser cannot know. The panic handler calls a
 //! function which does not exist: if any panic can be reached, this does not link. It is never run.
 //!
-//! `ci/nopanic/run` builds it and compares: every `pub fn` in src, and every method of a `pub trait`, must stand here as
+//! `ci/nopanic/run` builds it and compares: every `pub fn` in src, and every method of a `pub trait`, must be here as
 //! `Type::name` or `pidflock::name`. So write each call in that form.
 //!
-//! `Display` and `Debug` are called, too. Not here: `Debug` of `Wait`, and so of `Options`. It is that of
-//! `core::time::Duration`, which pads and rounds, and holds a panic in the precompiled core.
+//! `Display` and `Debug` are called, too, except `Debug` of `Wait`, and so of `Options`. It is the one of
+//! `core::time::Duration`, which contains a panic in the precompiled core.
 #![no_std]
 #![no_main]
 
@@ -40,7 +40,7 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     0
 }
 
-/// Everything, with a path of one type, some bytes and a number.
+/// Calls everything with a path of one type, some bytes and a number.
 fn with(path: impl AsPath + Copy, text: &CStr, number: c_int) {
     lock(path, number);
     outside(path, text, number);
@@ -72,7 +72,7 @@ fn lock(path: impl AsPath + Copy, number: c_int) {
     if let Some(fd) = kept(Options::acquire(options, path).and_then(PidLock::hand_over)) {
         kept(Options::adopt(options, fd, path).and_then(|lock| PidLock::release_if_last(lock, wait(number))));
     }
-    // Dropped as a whole, and not as what is left of one.
+    // Dropped whole, not after fields were moved out.
     kept(Options::acquire(options, path).map(drop));
 }
 
@@ -138,7 +138,7 @@ fn wait(number: c_int) -> Wait {
     }
 }
 
-/// The value, if it is one, and everything that an error can tell.
+/// The value, if there is one. Calls everything that an error has.
 fn kept<T>(result: Result<T, Error>) -> Option<T> {
     black_box(result).map_err(words).ok()
 }
@@ -173,7 +173,7 @@ fn print(text: fmt::Arguments<'_>) {
     let _a_sink_takes_all = fmt::write(&mut Sink, text);
 }
 
-/// Is never linked in a release build. In a development build, where arithmetic is checked, it stands still.
+/// Never linked in a release build. In a development build, which checks arithmetic, it loops.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     #[cfg(not(debug_assertions))]

@@ -1,4 +1,4 @@
-# Becomes finit, with the services of the page and nothing else to mount, to check or to start.
+# Becomes finit with the services of the page, and nothing else to mount, check or start.
 rm -rf /etc/finit.d /etc/fstab
 mkdir -p /etc/finit.d
 cp -a /recipes/finit/files/. /

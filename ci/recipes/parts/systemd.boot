@@ -1,4 +1,4 @@
-# Becomes systemd, with none of the units that a system has: no journal, no sysctl, no devices.
+# Becomes systemd without the usual units: no journal, no sysctl, no devices.
 for target in sysinit basic sockets timers paths slices shutdown multi-user; do
     printf '[Unit]\nDefaultDependencies=no\n' >/etc/systemd/system/$target.target
 done

@@ -1,18 +1,17 @@
-//! Does a signal ever reach a stranger that has got the number of a dead holder?
+//! Checks that a signal never reaches a stranger that got the PID of a dead holder.
 //!
-//! In a PID namespace of its own, where the kernel can be told which number comes next (`ns_last_pid`), every try goes
-//! like this, while a stopper signals "the holder" as fast as it can:
+//! A separate PID namespace lets root choose the next PID (`ns_last_pid`). Each try goes like this, while a stopper signals
+//! "the holder" as fast as it can:
 //!
-//! 1. a holder takes the name and writes its number; it ignores the signal;
-//! 2. it is killed and waited for, and a stranger is forked, with the same number;
-//! 3. in every second try a starter locks the file, and is slow to write its own number: the file is locked, and claims
-//!    what is now the stranger;
-//! 4. the stopper has a few goes at it; then the stranger is ended, and has been hit if the stopper was faster.
+//! 1. A holder takes the name and writes its PID. It ignores the signal.
+//! 2. It is killed and waited for. A stranger is forked with the same PID.
+//! 3. In every second try a starter locks the file, and is slow to write its PID. The file is locked, and names the stranger.
+//! 4. The stopper tries a few times. Then the stranger is ended; it was hit if the stopper was faster.
 //!
-//! Then the same for two simpler stoppers, a tenth of the tries each.
+//! Two simpler stoppers do the same, with a tenth of the tries each.
 //!
-//! Usage: `ci/recycle/run [TRIES]`, as root. Exits with 1 if pidflock has hit a stranger, or if plain `kill` has not: then
-//! nothing has been tested.
+//! Usage: `ci/recycle/run [TRIES]`, as root. Exits with 1 if pidflock hit a stranger, or if plain `kill` hit none: then
+//! nothing was tested.
 
 use pidflock::{PidLock, Signal, State, probe, read_pid_from, signal};
 use std::{
@@ -25,17 +24,17 @@ use std::{
     thread,
 };
 
-/// What the processes share.
+/// The memory that the processes share.
 #[derive(Default)]
 struct Board {
-    /// The number of the holder that has the name, 0 while there is none.
+    /// The PID of the holder, 0 while there is none.
     holder: AtomicI32,
-    /// How often the stopper has tried, and how often it has signalled somebody.
+    /// How often the stopper tried, and how often it signalled a process.
     goes: AtomicU32,
     signals: AtomicU32,
 }
 
-/// One way to stop "the holder": whether it has signalled anybody.
+/// One way to stop "the holder": returns whether it signalled a process.
 type Stopper = fn(&str) -> bool;
 
 const STOPPERS: [(&str, Stopper); 3] = [
@@ -51,7 +50,7 @@ fn plain_kill(path: &str) -> bool {
 
 fn main() -> ExitCode {
     let tries = env::args().nth(1).map_or(10_000, |text| text.parse().expect("TRIES is a number"));
-    // Its first child is process 1 of a namespace, and takes all others with it when it ends.
+    // Its first child is process 1 of a namespace, and its end ends all others.
     if unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) } != 0 {
         eprintln!("recycle: no PID namespace: {}; it needs root", Error::last_os_error());
         return ExitCode::from(2);
@@ -68,7 +67,7 @@ fn measure(tries: u32) -> io::Result<i32> {
     let path = path.to_str().expect("a path in UTF-8");
     let mut hits = [0; STOPPERS.len()];
     for (number, (name, stopper)) in STOPPERS.into_iter().enumerate() {
-        // The others are there to show that strangers can be hit, which takes no more.
+        // The others only show that strangers can be hit, which needs fewer tries.
         let tries = if number == 0 { tries } else { tries.div_ceil(10) };
         let (hit, signals) = run(path, tries, stopper)?;
         println!("{name:<28} {hit:>5} strangers died in {tries:>6} tries, {signals:>7} signals sent");
@@ -78,7 +77,7 @@ fn measure(tries: u32) -> io::Result<i32> {
     Ok(i32::from(hits[0] != 0 || hits[2] == 0))
 }
 
-/// All tries with one stopper: how many strangers it has hit, and how many signals it has sent.
+/// All tries with one stopper: how many strangers it hit, and how many signals it sent.
 fn run(path: &str, tries: u32, stopper: Stopper) -> io::Result<(u32, u32)> {
     let board = shared_board();
     let next_number = fs::File::options().write(true).open("/proc/sys/kernel/ns_last_pid")?;
@@ -98,17 +97,17 @@ fn run(path: &str, tries: u32, stopper: Stopper) -> io::Result<(u32, u32)> {
         });
         until(|| board.holder.load(SeqCst) == holder);
         pass(board, 0);
-        // The holder dies at any moment of the stopper's work.
+        // The holder can die at any moment of the stopper's work.
         for _ in 0..number % 64 * 32 {
             std::hint::spin_loop();
         }
         kill(holder);
         wait(holder);
 
-        next_number.write_all_at((holder - 1).to_string().as_bytes(), 0)?; // the number before the next
+        next_number.write_all_at((holder - 1).to_string().as_bytes(), 0)?; // the PID before the next one
         let stranger = fork(sleep_until_killed);
         assert_eq!(stranger, holder, "somebody else has taken the number");
-        // Locked after the fork, so that the stranger has no copy of the lock.
+        // Locks after the fork, so that the stranger has no copy of the lock.
         let starter = (number % 2 == 1).then(|| lock(path)).transpose()?;
         pass(board, 1);
         kill(stranger);
@@ -121,7 +120,7 @@ fn run(path: &str, tries: u32, stopper: Stopper) -> io::Result<(u32, u32)> {
     Ok((hits, board.signals.load(SeqCst)))
 }
 
-/// Lets the stopper end what it is at, and so many more goes.
+/// Waits until the stopper has ended its current try and this many more.
 fn pass(board: &Board, goes: u32) {
     let before = board.goes.load(SeqCst);
     until(|| board.goes.load(SeqCst).wrapping_sub(before) > goes);
@@ -143,7 +142,7 @@ fn lock(path: &str) -> io::Result<fs::File> {
     }
 }
 
-/// A /proc of this namespace, which nobody outside sees.
+/// Mounts a /proc of this namespace, which is invisible outside.
 fn mount_proc() -> io::Result<()> {
     let (root, proc, none) = (c"/".as_ptr(), c"/proc".as_ptr(), ptr::null());
     let private = libc::MS_REC | libc::MS_PRIVATE;
@@ -160,11 +159,11 @@ fn shared_board() -> &'static Board {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     let memory = unsafe { libc::mmap(ptr::null_mut(), size_of::<Board>(), access, kind, -1, 0) };
     assert_ne!(memory, libc::MAP_FAILED, "{}", Error::last_os_error());
-    // Zeros, as fresh memory has them, are a board; and it is never unmapped.
+    // Zeros of fresh memory are a valid board, and it is never unmapped.
     unsafe { &*memory.cast::<Board>() }
 }
 
-/// Forks a child that does this and exits with the number it returns.
+/// Forks a child that runs this and exits with its result.
 fn fork(work: impl FnOnce() -> io::Result<i32>) -> i32 {
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", Error::last_os_error()),
@@ -196,7 +195,7 @@ fn wait(pid: i32) -> i32 {
     status
 }
 
-/// A number that no other run on this machine has: every run is process 1 in its own namespace.
+/// A number that no other run on this machine has, because every run is process 1 in its namespace.
 fn moment() -> u128 {
     std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos())
 }

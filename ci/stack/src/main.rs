@@ -1,8 +1,8 @@
 //! Prints the size of each handle and the deepest stack of each public operation, and fails above 8 KiB. `ci/stack/run`
 //! runs it.
 //!
-//! Each operation runs on a thread whose stack was filled with a pattern before. What is no longer the pattern was
-//! touched. What a thread touches that does nothing is taken away; what the C library needs for its calls is not.
+//! Each operation runs on a thread whose stack was filled with a pattern. Bytes that no longer have the pattern were touched.
+//! The bytes that an idle thread touches are subtracted; those of the C library's calls are not.
 
 use pidflock::{Error, Holder, Options, OwnedFd, Pid, PidLock, Signal, State, Wait};
 use std::{ffi::c_void, fs, io, path::Path, process::ExitCode, sync::Mutex, time::Duration};
@@ -17,7 +17,7 @@ struct Stack([u8; STACK]);
 
 type Work<'a> = Box<dyn FnOnce() + Send + 'a>;
 
-/// What the thread is to do. Set before it starts, and taken by it.
+/// The work of the thread. Set before it starts, and taken by it.
 static WORK: Mutex<Option<Work<'static>>> = Mutex::new(None);
 
 extern "C" fn start(_: *mut c_void) -> *mut c_void {
@@ -60,11 +60,12 @@ fn row<T>(name: &str, idle: usize, work: impl FnOnce() -> T + Send + 'static) ->
         std::hint::black_box(work());
     };
     let bytes = touched(Box::new(result))?.saturating_sub(idle);
-    println!("{name:<34} {bytes:>6}");
+    let (call, how) = name.split_once(',').map_or((name, String::new()), |(call, how)| (call, format!(",{how}")));
+    println!("| `{call}`{how} | {bytes} |");
     Ok(bytes <= MOST)
 }
 
-/// Ends the program if an operation did not do what it is measured doing.
+/// Ends the program if an operation failed, because then it measures the wrong path.
 fn must<T>(result: Result<T, Error>) -> T {
     result.unwrap_or_else(|error| {
         eprintln!("stack: {error}");
@@ -86,21 +87,21 @@ fn main() -> io::Result<ExitCode> {
 }
 
 fn measure(path: &'static str) -> io::Result<bool> {
-    println!("{:<34} {:>6}", "size of", "bytes");
-    println!("{:<34} {:>6}", "PidLock", size_of::<PidLock>());
-    println!("{:<34} {:>6}", "Holder", size_of::<Holder>());
-    println!("{:<34} {:>6}", "Options", size_of::<Options>());
-    println!("{:<34} {:>6}", "Result<PidLock, Error>", size_of::<Result<PidLock, Error>>());
+    println!("| size of | bytes |\n|---|--:|");
+    println!("| `PidLock` | {} |", size_of::<PidLock>());
+    println!("| `Holder` | {} |", size_of::<Holder>());
+    println!("| `Options` | {} |", size_of::<Options>());
+    println!("| `Result<PidLock, Error>` | {} |", size_of::<Result<PidLock, Error>>());
 
-    println!("\n{:<34} {:>6}", "deepest stack of", "bytes");
-    // The first thread of all pays for what the C library looks up once.
+    println!("\n| deepest stack of | bytes |\n|---|--:|");
+    // The first thread pays for what the C library initializes once.
     touched(Box::new(move || drop(must(PidLock::acquire(path)))))?;
     let idle = touched(Box::new(|| ()))?;
     let options = PidLock::options();
     let short = Wait::For(Duration::from_millis(5));
     let mut good = true;
 
-    // With what it takes to drop the result, and, where the operation consumes its lock, with the lock.
+    // Includes dropping the result and, if the operation consumes its lock, the lock.
     fs::remove_dir_all(Path::new(path).parent().and_then(Path::parent).unwrap_or(Path::new(path)))?;
     good &= row("PidLock::acquire, with parents", idle, move || must(PidLock::acquire(path)))?;
     good &= row("PidLock::acquire", idle, move || must(PidLock::acquire(path)))?;

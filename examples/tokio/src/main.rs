@@ -1,5 +1,5 @@
-//! A tokio service that is the only one of its name: `tokio-service PIDFILE`. It waits up to 5 seconds for the one before
-//! to go. HUP reloads it, TERM ends it, also while it waits.
+//! A tokio service that is the only one of its name: `tokio-service PIDFILE`. It waits up to 5 seconds for its predecessor
+//! to end. HUP reloads it. TERM ends it, even while it waits.
 
 use pidflock::{Error, PidLock, Wait};
 use std::{env, error, ffi::OsString, process::ExitCode, time::Duration};
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(serve(path.clone()));
-    runtime.shutdown_background(); // a wait that was cancelled may still be asleep, for a fifth of a second
+    runtime.shutdown_background(); // a cancelled wait may sleep for another fifth of a second
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,11 +43,11 @@ async fn serve(path: OsString) -> Result<(), Box<dyn error::Error>> {
             _ = terminate.recv() => break,
         }
     }
-    Ok(lock.release()?) // a few system calls: not worth a thread
+    Ok(lock.release()?) // a few system calls do not need a thread
 }
 
-/// Waits in turns on a thread that may block. A future that is dropped between two turns starts no more of them; a turn
-/// that was under way ends by itself, and lets go of what it may have got.
+/// Waits in turns on a thread that may block. A future that is dropped between two turns starts no more of them. A turn that
+/// was running ends, and releases a lock that it got.
 async fn acquire(path: OsString, time: Duration) -> Result<PidLock, Box<dyn error::Error>> {
     const TURN: Duration = Duration::from_millis(200);
     for _ in 0..time.as_millis() / TURN.as_millis() {
