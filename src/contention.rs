@@ -174,7 +174,7 @@ pub(crate) fn lock_and_verify(
             LockKind::Exclusive => try_exclusive(file, backoff.may_ask)?,
             LockKind::Shared => is_free(file)?,
         };
-        // Also without the lock: if the holder is leaving, a loser must move on to the next file.
+        // Even without the lock: if the holder is leaving, a loser must move on to the next file.
         let stat = place.verify(file)?;
         if locked {
             return Ok(stat);
