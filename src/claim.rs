@@ -25,7 +25,8 @@ pub(crate) fn read(file: BorrowedFd<'_>) -> Result<Option<Pid>, Failure> {
 /// [`trim`].
 ///
 /// Two simpler ways are wrong. Truncating first shows readers an empty file in place of a PID. Writing without the
-/// padding shows them the new digits followed by the old ones.
+/// padding shows them the new digits followed by the old ones. Only content that is too long for a claim is truncated
+/// first.
 pub(crate) fn stamp(file: BorrowedFd<'_>, pid: Pid, size: u64) -> Result<u8, Failure> {
     let mut text = [b'\n'; STAMP_ROOM as usize];
     let length = pid::write_decimal(pid.as_u32(), &mut text) + 1;

@@ -55,6 +55,8 @@ impl Evidence {
         let has_lock = match taker_of(proc, &target, number)? {
             // It may have closed its descriptor. Or it is a new process with the PID of the one that took the lock.
             Taker::Itself { on_this_file: true } => started_before(proc, number, sys::modified(file)?)?,
+            // Denied. Another container may have written its own PID 1.
+            _ if seen.is_none() && process.pid() == Pid::INIT => Some(false),
             Taker::Itself { on_this_file: false } => None,
             _ if seen == Some(Seen::Nothing) => Some(false),
             // The file is open without a lock, although the kernel shows that there is one.

@@ -1,7 +1,7 @@
 //! `Failure`: an error in one word, for use inside the library. Pure.
 //!
-//! An [`Error`] takes 8 bytes, so every `?` carries it through memory. A `Failure` takes 4, and a `Result` of it and a
-//! descriptor stays in a register. The public functions convert it into an `Error`.
+//! An [`Error`] has a tag and fields, which every `?` takes apart and puts together again. A `Failure` is one number. The
+//! public functions convert it into an `Error`.
 
 use crate::{
     error::{Call, Errno, Error},
@@ -40,7 +40,7 @@ impl Failure {
         holder.map_or(Failure::LOCKED_BY_UNKNOWN, |holder| Failure::nonzero(-holder.get()))
     }
 
-    /// A failed system call. An errno beyond 16 bits, which no kernel has, becomes 65535.
+    /// A failed system call. An errno outside 1 to 65535, which no kernel returns, becomes 65535.
     pub(crate) const fn of(call: Call, errno: i32) -> Failure {
         let errno = if 0 < errno && errno < HIGH { errno } else { HIGH - 1 };
         Failure::nonzero(call as i32 * HIGH + errno)
@@ -55,7 +55,7 @@ impl Failure {
 
     /// The errno of a failed system call. For everything else a number below 1, which is no errno.
     pub(crate) fn errno(self) -> i32 {
-        self.0.get() & (i32::MIN | (HIGH - 1))
+        self.0.get() & (i32::MIN | (HIGH - 1)) // with the sign, so that contention stays below 1
     }
 
     pub(crate) fn is_contention(self) -> bool {

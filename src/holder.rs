@@ -134,7 +134,7 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
     Ok(State::Held {
         holder: match Holder::of(asked) {
             Ok((found, _)) => Some(found.pid()),
-            Err(failure) if failure.is_contention() => None,
+            Err(failure) if failure.is_contention() || failure == Failure::NOT_LOCKED => None,
             Err(_) => refused.holder(), // held all the same, and nothing contradicts the claim
         },
     })
@@ -316,7 +316,11 @@ impl Holder {
             }
         }
         let taker = evidence::confirmed_taker(file.as_fd(), &stat)?;
-        let process = taker.ok_or(Failure::LOCKED_BY_UNKNOWN)?;
+        let Some(process) = taker else {
+            // It may have released the lock while we looked for it.
+            let is_free = contention::is_free(file.as_fd())?;
+            return Err(if is_free { Failure::NOT_LOCKED } else { Failure::LOCKED_BY_UNKNOWN });
+        };
         let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
         Ok((Holder { place, file, process, is_claimed: false, stamped }, evidence))
     }
@@ -469,7 +473,7 @@ impl Holder {
     }
 }
 
-/// A file whose lock was requested once.
+/// A file, and whether another process has its lock.
 struct Asked {
     place: Place,
     file: OwnedFd,
@@ -478,7 +482,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// The file at the path, if there is one: as soon as no process holds it, or when the wait is over.
+    /// The file at the path, if there is one: as soon as no process holds it, or when the wait is over. Contention is an
+    /// error only if a lease prevents opening the file.
     fn about(path: &[u8], wait: Wait) -> Result<Option<Asked>, Failure> {
         let mut backoff = Backoff::new(wait)?;
         let Some(place) = found(Place::open(path, false))? else { return Ok(None) };
@@ -491,8 +496,9 @@ impl Asked {
                     continue;
                 }
             };
-            match contention::lock_and_verify(&place, file.as_fd(), LockKind::Shared, &mut backoff) {
-                Ok(_) => return Ok(Some(Asked { place, file, refused: None })),
+            match found(contention::lock_and_verify(&place, file.as_fd(), LockKind::Shared, &mut backoff)) {
+                Ok(Some(_)) => return Ok(Some(Asked { place, file, refused: None })),
+                Ok(None) => return Ok(None), // some file systems find no file that is open and removed
                 Err(failure) => match backoff.retry(failure) {
                     Err(failure) if failure.is_contention() => {
                         return Ok(Some(Asked { place, file, refused: Some(failure) }));

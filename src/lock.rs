@@ -2,7 +2,6 @@
 //!
 //! 1. split the path into directory and name; 2. open the directory and keep it open; 3. open the file, or create it;
 //! 4. `flock`; 5. check that the name still leads to the locked file; 6. stamp; 7. `fsync`.
-//! 4. `flock`; 5. make sure that the name still leads to the locked file; 6. stamp; 7. `fsync`.
 //!
 //! Step 5 closes the race with removal. A holder removes the file while it holds the lock. A process that opened the
 //! file before that then locks an *orphaned inode*, a file without a name. Meanwhile the next starter creates and locks

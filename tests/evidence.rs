@@ -2,7 +2,7 @@
 
 mod support;
 
-use pidflock::{Error, Pid, PidLock, Signal, signal};
+use pidflock::{Error, Pid, PidLock, Signal, State, probe, signal};
 use std::{
     ffi::CString,
     fs,
@@ -308,6 +308,43 @@ fn the_number_that_a_daemon_in_a_pid_namespace_has_written_reaches_no_stranger_o
     end.send(0);
     assert_eq!(container.wait(), End::Exit(0));
     assert_eq!(stranger.received(), 0);
+}
+
+#[test]
+fn without_sys_ptrace_the_first_process_of_one_container_is_not_taken_for_that_of_another() {
+    let scratch = Scratch::new();
+    if !may_make_namespaces() {
+        return skip("this root may make no namespaces");
+    }
+    let path = scratch.path("x.pid");
+    let (ready, end, changed) = (Pipe::new(), Pipe::new(), Pipe::new());
+    let holder = container(|| {
+        let lock = PidLock::acquire(path).unwrap();
+        assert_eq!(lock.pid(), Pid::INIT);
+        ready.send(0);
+        end.receive();
+        lock.disown();
+        0
+    });
+    ready.receive();
+    let other = container(|| {
+        let asker = fork(|| {
+            changed.receive();
+            without_sys_ptrace(|| {
+                assert_all_refused(path, NAMELESS);
+                assert_eq!(probe(path), Ok(State::Held { holder: None }));
+            });
+            0
+        });
+        // With another user, its descriptors are denied to the asker.
+        assert_eq!(unsafe { libc::setresuid(OTHER, OTHER, OTHER) }, 0);
+        changed.send(0);
+        assert_eq!(asker.wait(), End::Exit(0));
+        0
+    });
+    assert_eq!(other.wait(), End::Exit(0));
+    end.send(0);
+    assert_eq!(holder.wait(), End::Exit(0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod harness;
 mod support;
 
 use harness::trace::{self, MARK, Stop, Syscall, Traced, mark};
-use pidflock::{Errno, Error, Holder, PidLock, Signal, Wait};
+use pidflock::{Errno, Error, Holder, PidLock, Signal, State, Wait};
 use std::{collections::BTreeSet, fs, os::fd::AsRawFd, time::Duration};
 use support::*;
 
@@ -503,5 +503,49 @@ fn a_holder_whose_file_is_replaced_while_proc_is_read_is_not_signalled() {
         });
         assert_eq!(traced, changed);
         drop(lock);
+    }
+}
+
+/// A holder that ends while it is looked for has released the name: it is not locked by an unknown process.
+#[test]
+fn a_holder_that_releases_while_it_is_looked_for_holds_nothing() {
+    let scratch = Scratch::in_memory();
+    let path = scratch.path("x.pid");
+    let look = |name: &str| match name {
+        "signal" => pidflock::signal(path, Signal::CHECK).map(drop),
+        "find" => Holder::find(path).map(drop),
+        _ => pidflock::probe(path).map(|state| assert_eq!(state, State::Held { holder: None })),
+    };
+    for (name, expected) in [("signal", Err(Error::NotLocked)), ("find", Err(Error::NotLocked)), ("probe", Ok(()))] {
+        let mut lock = Some(PidLock::acquire(path).unwrap());
+        let asker = || {
+            mark(trace::BEGIN);
+            assert_eq!(look(name), expected, "{name}");
+        };
+        let traced = trace::follow(asker, |_, stop| match stop {
+            Stop::Entry(call) if call.number == libc::SYS_getdents64 => {
+                lock.take().map_or(Ok(()), PidLock::release).unwrap();
+            }
+            _ => {}
+        });
+        assert_eq!(traced, lock.is_none());
+    }
+}
+
+/// Some file systems find no file that is open and was removed: then it is as if there had been none.
+#[test]
+fn an_open_file_that_the_file_system_no_longer_finds_is_absent() {
+    let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        return skip(&reason);
+    }
+    let directory = scratch.directory.to_str().unwrap();
+    let probe = OPERATIONS.iter().find(|operation| operation.name == "probe of a held name").unwrap();
+    let (calls, usual) = run(probe, directory, &[]);
+    assert_eq!(usual, FINE);
+    let locked = calls.iter().position(|call| call.number == libc::SYS_flock).unwrap();
+    for call in [locked, locked + 1] {
+        let (_, report) = run(probe, directory, &[(call, libc::ENOENT)]);
+        assert_eq!(report, FINE, "call {call}: {}", calls[call].number);
     }
 }
