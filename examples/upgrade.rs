@@ -1,4 +1,4 @@
-//! A daemon that replaces itself by a newer program and keeps its name: `upgrade PIDFILE`. USR2 upgrades it, TERM ends it. It
+//! A daemon that replaces itself with a newer program and keeps its name: `upgrade PIDFILE`. USR2 upgrades it, TERM ends it. It
 //! keeps its PID. If the new program cannot be started, the old one goes on.
 //!
 //! Try it: `cargo run --example upgrade /tmp/demo/demo.pid`, and `pidflock signal -s USR2 /tmp/demo/demo.pid`

@@ -266,6 +266,7 @@ pub fn signal(path: impl AsPath, signal: Signal) -> Result<Pid, Error> {
 /// holder.signal(Signal::TERM)?;
 /// if let Err(Error::AlreadyLocked { .. }) = holder.wait(Wait::For(Duration::from_secs(10))) {
 ///     holder.signal(Signal::KILL)?; // the same process, never a successor
+///     holder.wait(Wait::Forever)?;
 /// }
 /// # Ok::<(), Error>(())
 /// ```

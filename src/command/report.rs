@@ -34,15 +34,16 @@ pidflock stop [-s SIGNAL] [-t SECONDS] [-k] PIDFILE
 pidflock wait [-t SECONDS] PIDFILE
     wait until no process holds PIDFILE
 -w          wait without limit; without -w and -t, run does not wait
--t SECONDS  wait at most this long, .5 for half a second; stop: 10
+-t SECONDS  wait at most this long, .5 for half a second (stop: 10)
 -o          COMMAND does not inherit the lock: the name is free once it ends
 -x          no guard: COMMAND must keep the inherited descriptor open
 -E CODE     exit with CODE instead of 75 if the name is held
 -m MODE     permissions of PIDFILE, octal; without -m, 644 for a new one
--s SIGNAL   HUP, SIGHUP or 1; 0 only checks; -k  after the wait, KILL and wait
+-s SIGNAL   HUP, SIGHUP or 1; 0 only checks
+-k          if it is still held after the wait, send KILL and wait again
 -h, --help; -V, --version
-exit: 0 done; 64 wrong usage; 71 system error, no process to signal, or
-untrusted file; 75 held by another; 126, 127 COMMAND cannot run, else its code.
+exit: 0 done; 64 usage error; 71 system error, no holder, untrusted file;
+75 held; 126, 127 COMMAND cannot run. Otherwise run ends as COMMAND does.
 status: 0 held, 1 file not held, 3 no file, 4 unknown.
 ";
 
