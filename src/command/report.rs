@@ -40,8 +40,7 @@ pidflock wait [-t SECONDS] PIDFILE
 -E CODE     exit with CODE instead of 75 if the name is held
 -m MODE     permissions of PIDFILE, octal; without -m, 644 for a new one
 -s SIGNAL   HUP, SIGHUP or 1; 0 only checks
--k          if it is still held after the wait, send KILL and wait again
--h, --help; -V, --version
+-k          if still held then, send KILL and wait; -h, --help; -V, --version
 exit: 0 done; 64 usage error; 71 system error, no holder, untrusted file;
 75 held; 126, 127 COMMAND cannot run. Otherwise run ends as COMMAND does.
 status: 0 held, 1 file not held, 3 no file, 4 unknown.
