@@ -52,7 +52,7 @@ fn every_shell_step_of_the_guide_works() {
 fn every_function_of_the_guide_is_tested_here() {
     let here = include_str!("guide.rs");
     let mut functions = 0;
-    for block in blocks("```no_run\n").filter(|block| !block.contains("fn main(")) {
+    for block in blocks("```rust,no_run\n").filter(|block| !block.contains("fn main(")) {
         let (_, function) = block.split_once("\n\n").expect("a function after what it uses");
         assert!(here.contains(function), "the page has another function:\n{function}");
         functions += 1;
@@ -155,10 +155,11 @@ fn stop(path: &str) -> Result<(), Error> {
     let holder = Holder::find(path)?;
     holder.signal(Signal::TERM)?;
     match holder.wait(Wait::For(Duration::from_secs(10))) {
-        // The same process, never its successor.
-        Err(Error::AlreadyLocked { .. }) => holder.signal(Signal::KILL),
-        result => result,
+        Err(Error::AlreadyLocked { .. }) => {}
+        result => return result,
     }
+    holder.signal(Signal::KILL)?; // the same process, never its successor
+    holder.wait(Wait::For(Duration::from_secs(10)))
 }
 
 #[test]
