@@ -121,7 +121,8 @@ fn every_documented_number_has_its_name() {
         assert!(text.starts_with(|first: char| first.is_ascii_lowercase()) && !text.ends_with('.'), "{text:?}");
         assert!(!text.starts_with("error "), "{text:?}");
     }
-    let named = (1..=133).filter(|raw| !matches!(Errno::from_raw(*raw), Errno::Other(_))).count();
+    // MIPS has the highest: EDQUOT.
+    let named = (1..=1133).filter(|raw| !matches!(Errno::from_raw(*raw), Errno::Other(_))).count();
     assert_eq!(named, table.len(), "a name that this table does not know");
 }
 

@@ -259,7 +259,8 @@ fn now_and_start() -> [i64; 2] {
     [libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME].map(|clock| {
         let mut time = unsafe { std::mem::zeroed::<libc::timespec>() };
         assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
-        time.tv_sec
+        #[allow(clippy::useless_conversion, reason = "it has 32 bits on some targets")]
+        i64::from(time.tv_sec)
     })
 }
 

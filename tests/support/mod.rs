@@ -310,13 +310,15 @@ const THIS_PROCESS: [u32; 2] = [0x2008_0522, 0];
 
 /// Effective, permitted and inheritable: the lower halves, then the upper.
 fn capabilities() -> [u32; 6] {
-    let mut sets = [0; 6];
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, THIS_PROCESS.as_ptr(), sets.as_mut_ptr()) }, 0);
+    // The kernel may write to it; qemu-user always does.
+    let (mut this, mut sets) = (THIS_PROCESS, [0; 6]);
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capget, this.as_mut_ptr(), sets.as_mut_ptr()) }, 0);
     sets
 }
 
 fn set_capabilities(sets: &[u32; 6]) {
-    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, THIS_PROCESS.as_ptr(), sets.as_ptr()) }, 0);
+    let mut this = THIS_PROCESS;
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, this.as_mut_ptr(), sets.as_ptr()) }, 0);
 }
 
 /// Whether /proc shows us the open files of other users. Docker's root lacks the capability for that.
