@@ -67,9 +67,13 @@ enum By {
     Orders,
 }
 
-/// How many states are visited at most.
-fn most_states() -> u64 {
-    if full() { u64::MAX } else { 3_000 }
+/// How many states are visited at most. Most mixes of two processes have fewer.
+fn most_states(processes: usize) -> u64 {
+    match (full(), processes > 2) {
+        (true, _) => u64::MAX,
+        (false, false) => 25_000,
+        (false, true) => 3_000,
+    }
 }
 
 /// Orders to run one after the other: the most preemptions, and the most orders. If one without a bound on preemptions
@@ -125,7 +129,7 @@ impl<'a> Mix<'a> {
             leaves_nothing: self.left == Left::Nothing,
             preemptions,
             most,
-            most_states: most_states(),
+            most_states: most_states(self.works.len()),
             forgets: true,
             learns: false,
         })
