@@ -877,8 +877,8 @@ fn both_searches_find_the_same_ends_and_the_same_histories() {
             "same: {what}: {:.1e} orders through {} states, or {} where processes forget",
             states.all_orders, states.states, brief.states
         );
-        // The search of orders takes half a minute for these.
-        if works.iter().any(|(name, _)| *name == "A") && works.iter().all(|(name, _)| name.len() == 1) && !full() {
+        // The search of orders takes half a minute for two starters, and far too long for the first mix.
+        if works[0].0 == "H" || works[1].0 == "B" && !full() {
             continue;
         }
         let orders = mix.search(None, u64::MAX, |scenario| explore(&whole(scenario))).unwrap();
