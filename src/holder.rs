@@ -134,7 +134,7 @@ pub fn probe(path: impl AsPath) -> Result<State, Error> {
     Ok(State::Held {
         holder: match Holder::of(asked) {
             Ok((found, _)) => Some(found.pid()),
-            Err(failure) if failure.is_contention() || failure == Failure::NOT_LOCKED => None,
+            Err(failure) if failure.is_contention() => None,
             Err(_) => refused.holder(), // held all the same, and nothing contradicts the claim
         },
     })
@@ -299,7 +299,11 @@ impl Holder {
     }
 
     fn look(path: &[u8]) -> Result<(Holder, Evidence), Failure> {
-        Holder::of(Asked::about(path, Wait::Never)?.ok_or(Failure::NOT_LOCKED)?)
+        let ask = || Asked::about(path, Wait::Never)?.ok_or(Failure::NOT_LOCKED);
+        match Holder::of(ask()?) {
+            Err(Failure::LOCKED_BY_UNKNOWN) => Holder::of(ask()?), // the holder may have released meanwhile
+            result => result,
+        }
     }
 
     /// The holder of a file: the process that the file claims, unless the kernel says that it lacks the lock. Otherwise
@@ -317,11 +321,7 @@ impl Holder {
             }
         }
         let taker = evidence::confirmed_taker(file.as_fd(), &stat)?;
-        let Some(process) = taker else {
-            // It may have released the lock while we looked for it.
-            let is_free = contention::is_free(file.as_fd())?;
-            return Err(if is_free { Failure::NOT_LOCKED } else { Failure::LOCKED_BY_UNKNOWN });
-        };
+        let process = taker.ok_or(Failure::LOCKED_BY_UNKNOWN)?;
         let evidence = Evidence::find(&process, file.as_fd(), &stat)?;
         Ok((Holder { place, file, process, is_claimed: false, stamped }, evidence))
     }

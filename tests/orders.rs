@@ -1,7 +1,8 @@
-//! Under every order of system calls, properties 1, 2, 4, 5 and 8 hold, and 3 and 6 as far as no call fails by itself.
+//! Under every order of system calls, properties 1, 2, 4, 5 and 8 hold, and 3 and 6 as far as calls fail one at a time.
 //!
-//! `cargo test` runs the bounded form. With PIDFLOCK_PROOF=full, which ci/prove sets, it runs the full form. `bounds`
-//! defines both. The output says whether all orders were run, or how many of the first.
+//! Most mixes of processes are searched twice: every state is visited, and some orders are run on the kernel. `cargo
+//! test` runs the bounded form. With PIDFLOCK_PROOF=full, which ci/prove sets, it runs the full form. `most_states` and
+//! `bounds` define both. The output says whether all was visited or run, or how much.
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 
 mod harness;
@@ -9,15 +10,16 @@ mod support;
 
 use core::time::Duration;
 use harness::{
-    explore::{Actor, CURRENT, Covered, DONE, ENTER, KILL, LEAVE, NOT_CURRENT, REFUSED, Scenario, explore},
+    errors::{CALLS_THAT_FAIL, errors_of},
+    explore::{
+        Actor, CURRENT, Covered, DONE, ENTER, FAILED, Fault, KILL, LEAVE, NOT_CURRENT, REFUSED, Scenario, explore,
+        explore_states,
+    },
     trace::{self, mark},
 };
 use pidflock::{Error, Holder, Options, PidLock, Signal, Wait};
 use std::{ffi::CString, fs, time::Instant};
 use support::*;
-
-/// Exit status: an unexpected error.
-const FAILED: i32 = 3;
 
 /// Never reached: the explorer skips sleeps.
 const LONG: Wait = Wait::For(Duration::from_secs(3600));
@@ -56,86 +58,152 @@ enum Left {
     Something,
 }
 
-/// Explorations to run one after the other: the most preemptions, and the most orders. If one without a bound on
-/// preemptions is complete, the rest is omitted.
-///
-/// Full form: for two processes, every order up to 60,000; for three, the first of all, then those with at most two and
-/// three preemptions. Bounded form: the first orders of all, then, for two processes, every order with at most two
-/// preemptions: a race takes no more.
-fn bounds(processes: usize) -> &'static [(Option<u32>, u64)] {
+/// How a mix is searched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Visit its states, and run some of its orders.
+    States,
+    /// Run its orders alone: what a process sees in /proc is no part of a state.
+    Orders,
+}
+
+/// How many states are visited at most. Most mixes of two processes have fewer.
+fn most_states(processes: usize) -> u64 {
     match (full(), processes > 2) {
-        (true, false) => &[(None, 60_000)],
-        (true, true) => &[(None, 10_000), (Some(2), u64::MAX), (Some(3), 40_000)],
-        (false, false) => &[(None, 300), (Some(2), u64::MAX)],
-        (false, true) => &[(None, 100), (Some(1), 150)],
+        (true, _) => u64::MAX,
+        (false, false) => 25_000,
+        (false, true) => 3_000,
     }
 }
 
-/// Runs these processes in every order within the bounds, and prints what was covered. None if tracing is impossible
-/// here.
-fn run(
-    what: &str,
-    scratch: &Scratch,
-    file: &str,
-    before: &dyn Fn(),
+/// Orders to run one after the other: the most preemptions, and the most orders. If one without a bound on preemptions
+/// is complete, the rest is omitted.
+fn bounds(by: By, processes: usize) -> &'static [(Option<u32>, u64)] {
+    match (by, full(), processes > 2) {
+        (By::States, true, false) => &[(None, 20_000)],
+        (By::States, true, true) => &[(None, 1_000)],
+        (By::States, false, _) => &[(None, 20)],
+        (By::Orders, true, _) => &[(None, 10_000), (Some(2), u64::MAX), (Some(3), 40_000)],
+        (By::Orders, false, _) => &[(None, 100), (Some(1), 150)],
+    }
+}
+
+/// Processes to be run in every order.
+struct Mix<'a> {
+    what: &'static str,
+    by: By,
+    scratch: &'a Scratch,
+    file: &'static str,
+    before: &'a dyn Fn(),
     left: Left,
-    works: &[Work],
-) -> Option<Result<(), String>> {
-    if let Some(reason) = trace::impossible() {
-        skip(&reason);
-        return None;
-    }
-    let fresh = || {
-        let _ = fs::remove_file(file);
-        before();
-    };
-    let mut ran = (0, 0, Instant::now());
-    for (preemptions, most) in bounds(works.len()) {
-        let scenario = Scenario {
-            directory: scratch.directory.to_str().unwrap(),
-            file,
-            before: &fresh,
-            actors: works
-                .iter()
-                .map(|(name, work)| Actor { rude: *name == "rude", ..Actor::new(name, *work) })
-                .collect(),
-            leaves_nothing: left == Left::Nothing,
-            preemptions: *preemptions,
-            most: *most,
-        };
-        let covered = match explore(&scenario) {
-            Ok(covered) => covered,
-            Err(table) => return Some(Err(table)),
-        };
-        let Covered { orders, runs, steps, complete, windows, cut } = covered;
-        let all = if complete { "all" } else { "the first" };
-        let bound = preemptions.map_or(String::new(), |most| format!(" with at most {most} preemptions"));
-        let windows = if windows > 0 { format!(", {windows} windows") } else { String::new() };
-        let cut = if cut > 0 { format!(", {cut} cut off") } else { String::new() };
-        println!("orders: {what}{bound}: {all} {orders}, {steps} steps in {runs} runs{windows}{cut}");
-        ran = (ran.0 + runs, ran.1 + steps, ran.2);
-        if complete && preemptions.is_none() {
-            break;
-        }
-    }
-    println!("speed: {} runs, {} steps in {} ms", ran.0, ran.1, ran.2.elapsed().as_millis());
-    Some(Ok(()))
+    /// So many of the first do the same work.
+    alike: usize,
+    works: &'a [Work<'a>],
+    fault: Option<Fault>,
 }
 
-/// Runs the processes, and fails with the table of an order that breaks a property.
-fn prove(
-    what: &str,
+impl<'a> Mix<'a> {
+    /// Calls `search` with the scenario.
+    fn search(
+        &self,
+        preemptions: Option<u32>,
+        most: u64,
+        search: fn(&Scenario) -> Result<Covered, String>,
+    ) -> Result<Covered, String> {
+        let fresh = || {
+            let _ = fs::remove_file(self.file);
+            (self.before)();
+        };
+        let actor = |(name, work): &Work<'a>| Actor {
+            rude: *name == "rude",
+            observer: *name == "P",
+            ..Actor::new(name, *work)
+        };
+        search(&Scenario {
+            directory: self.scratch.directory.to_str().unwrap(),
+            file: self.file,
+            before: &fresh,
+            actors: self.works.iter().map(actor).collect(),
+            alike: self.alike,
+            fault: self.fault,
+            leaves_nothing: self.left == Left::Nothing,
+            preemptions,
+            most,
+            most_states: most_states(self.works.len()),
+            forgets: true,
+            learns: false,
+        })
+    }
+
+    fn visit_states(&self) -> Result<(), String> {
+        let began = Instant::now();
+        let covered = self.search(None, u64::MAX, explore_states)?;
+        let Covered { states, steps, all_orders, histories, runs, compared, complete, windows, cut, .. } = covered;
+        let all = if complete { "all" } else { "the first" };
+        let orders = if complete { format!(" of {all_orders:.1e} orders") } else { String::new() };
+        let more = more(windows, cut);
+        let (what, ms) = (self.what, began.elapsed().as_millis());
+        println!(
+            "states: {what}: {all} {states}{orders}, {steps} steps{more}; {histories} histories, \
+             {compared} answers compared in {runs} runs; {ms} ms"
+        );
+        Ok(())
+    }
+
+    fn run_orders(&self) -> Result<(), String> {
+        let mut ran = (0, 0, Instant::now());
+        for (preemptions, most) in bounds(self.by, self.works.len()) {
+            let covered = self.search(*preemptions, *most, explore)?;
+            let Covered { orders, runs, steps, complete, windows, cut, .. } = covered;
+            let all = if complete { "all" } else { "the first" };
+            let bound = preemptions.map_or(String::new(), |most| format!(" with at most {most} preemptions"));
+            let (what, more) = (self.what, more(windows, cut));
+            println!("orders: {what}{bound}: {all} {orders}, {steps} steps in {runs} runs{more}");
+            ran = (ran.0 + runs, ran.1 + steps, ran.2);
+            if complete && preemptions.is_none() {
+                break;
+            }
+        }
+        println!("speed: {} runs, {} steps in {} ms", ran.0, ran.1, ran.2.elapsed().as_millis());
+        Ok(())
+    }
+}
+
+fn more(windows: u64, cut: u64) -> String {
+    let windows = if windows > 0 { format!(", {windows} windows") } else { String::new() };
+    let cut = if cut > 0 { format!(", {cut} cut off") } else { String::new() };
+    windows + &cut
+}
+
+type Works = Vec<(&'static str, Box<dyn Fn() -> i32>)>;
+
+/// Runs the processes in every order within the bounds, prints what was covered, and fails with the table of an order
+/// that breaks a property.
+fn prove_by(
+    by: By,
+    what: &'static str,
     before: &dyn Fn(&str),
     left: Left,
-    works: impl Fn(&'static str) -> Vec<(&'static str, Box<dyn Fn() -> i32>)>,
+    alike: usize,
+    works: impl Fn(&'static str) -> Works,
 ) {
     let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        return skip(&reason);
+    }
     let file = scratch.path("x.pid");
     let works = works(file);
     let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
-    if let Some(Err(table)) = run(what, &scratch, file, &|| before(file), left, &works) {
+    let mix =
+        Mix { what, by, scratch: &scratch, file, before: &|| before(file), left, alike, works: &works, fault: None };
+    let visited = if by == By::States { mix.visit_states() } else { Ok(()) };
+    if let Err(table) = visited.and_then(|()| mix.run_orders()) {
         panic!("{table}");
     }
+}
+
+fn prove(what: &'static str, before: &dyn Fn(&str), left: Left, alike: usize, works: impl Fn(&'static str) -> Works) {
+    prove_by(By::States, what, before, left, alike, works);
 }
 
 fn nothing(_: &str) {}
@@ -146,13 +214,13 @@ fn starter(file: &'static str) -> Box<dyn Fn() -> i32> {
 
 #[test]
 fn two_starters() {
-    prove("two starters", &nothing, Left::Nothing, |file| vec![("A", starter(file)), ("B", starter(file))]);
+    prove("two starters", &nothing, Left::Nothing, 2, |file| vec![("A", starter(file)), ("B", starter(file))]);
 }
 
 #[test]
 fn two_starters_over_a_stale_file() {
     let stale = |file: &str| fs::write(file, "2147483647\n").unwrap();
-    prove("two starters over a stale file", &stale, Left::Nothing, |file| {
+    prove("two starters over a stale file", &stale, Left::Nothing, 2, |file| {
         vec![("A", starter(file)), ("B", starter(file))]
     });
 }
@@ -160,7 +228,7 @@ fn two_starters_over_a_stale_file() {
 #[test]
 fn two_starters_that_leave_the_file_behind() {
     let work = |file: &'static str| Box::new(move || hold(PidLock::options().remove_on_release(false), file));
-    prove("two starters that leave the file behind", &nothing, Left::Something, |file| {
+    prove("two starters that leave the file behind", &nothing, Left::Something, 2, |file| {
         vec![("A", work(file)), ("B", work(file))]
     });
 }
@@ -170,7 +238,7 @@ fn two_starters_with_two_rounds_each() {
     let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
         Box::new(move || hold(PidLock::options(), file).max(hold(PidLock::options(), file)))
     };
-    prove("two starters, two rounds each", &nothing, Left::Nothing, |file| {
+    prove("two starters, two rounds each", &nothing, Left::Nothing, 2, |file| {
         vec![("A", rounds(file)), ("B", rounds(file))]
     });
 }
@@ -181,14 +249,14 @@ fn a_leaver_a_newcomer_and_two_inodes() {
     let rounds = |file: &'static str| -> Box<dyn Fn() -> i32> {
         Box::new(move || hold(PidLock::options(), file).max(hold(PidLock::options(), file)))
     };
-    prove("a leaver and a newcomer on different inodes", &nothing, Left::Nothing, |file| {
+    prove("a leaver and a newcomer on different inodes", &nothing, Left::Nothing, 0, |file| {
         vec![("A", rounds(file)), ("B", starter(file))]
     });
 }
 
 #[test]
 fn three_starters() {
-    prove("three starters", &nothing, Left::Nothing, |file| {
+    prove("three starters", &nothing, Left::Nothing, 3, |file| {
         vec![("A", starter(file)), ("B", starter(file)), ("C", starter(file))]
     });
 }
@@ -196,7 +264,7 @@ fn three_starters() {
 #[test]
 fn a_starter_and_a_waiter_with_a_deadline() {
     let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(LONG), file));
-    prove("a starter and a waiter with a deadline", &nothing, Left::Nothing, |file| {
+    prove("a starter and a waiter with a deadline", &nothing, Left::Nothing, 0, |file| {
         vec![("A", starter(file)), ("B", waiter(file))]
     });
 }
@@ -204,7 +272,7 @@ fn a_starter_and_a_waiter_with_a_deadline() {
 #[test]
 fn a_starter_and_a_waiter_in_flock() {
     let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(Wait::Forever), file));
-    prove("a starter and a waiter in flock", &nothing, Left::Nothing, |file| {
+    prove("a starter and a waiter in flock", &nothing, Left::Nothing, 0, |file| {
         vec![("A", starter(file)), ("B", waiter(file))]
     });
 }
@@ -212,8 +280,8 @@ fn a_starter_and_a_waiter_in_flock() {
 #[test]
 fn two_waiters_in_flock_and_a_starter() {
     let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(Wait::Forever), file));
-    prove("two waiters in flock and a starter", &nothing, Left::Nothing, |file| {
-        vec![("A", starter(file)), ("B", waiter(file)), ("C", waiter(file))]
+    prove("two waiters in flock and a starter", &nothing, Left::Nothing, 2, |file| {
+        vec![("B", waiter(file)), ("C", waiter(file)), ("A", starter(file))]
     });
 }
 
@@ -235,7 +303,7 @@ fn a_fork_with_restamp_against_a_newcomer() {
             code(restamped.and(lock.release()))
         })
     };
-    prove("a fork with restamp against a newcomer", &nothing, Left::Nothing, |file| {
+    prove("a fork with restamp against a newcomer", &nothing, Left::Nothing, 0, |file| {
         vec![("A", forker(file)), ("B", starter(file))]
     });
 }
@@ -257,7 +325,7 @@ fn a_child_that_drops_its_copy_against_a_newcomer() {
             code(lock.release())
         })
     };
-    prove("a child that drops its copy against a newcomer", &nothing, Left::Nothing, |file| {
+    prove("a child that drops its copy against a newcomer", &nothing, Left::Nothing, 0, |file| {
         vec![("A", forker(file)), ("B", starter(file))]
     });
 }
@@ -275,7 +343,7 @@ fn an_adoption_against_a_newcomer() {
             Err(error) => code(Err(error)),
         })
     };
-    prove("an adoption against a newcomer", &nothing, Left::Nothing, |file| {
+    prove("an adoption against a newcomer", &nothing, Left::Nothing, 0, |file| {
         vec![("A", adopter(file)), ("B", starter(file))]
     });
 }
@@ -283,7 +351,7 @@ fn an_adoption_against_a_newcomer() {
 #[test]
 fn two_starters_and_a_prober() {
     let prober = |file: &'static str| Box::new(move || code(pidflock::probe(file).map(drop)));
-    prove("two starters and a prober", &nothing, Left::Nothing, |file| {
+    prove("two starters and a prober", &nothing, Left::Nothing, 2, |file| {
         vec![("A", starter(file)), ("B", starter(file)), ("P", prober(file))]
     });
 }
@@ -291,7 +359,7 @@ fn two_starters_and_a_prober() {
 #[test]
 fn a_starter_and_a_prober() {
     let prober = |file: &'static str| Box::new(move || code(pidflock::probe(file).map(drop)));
-    prove("a starter and a prober", &nothing, Left::Nothing, |file| vec![("A", starter(file)), ("P", prober(file))]);
+    prove("a starter and a prober", &nothing, Left::Nothing, 0, |file| vec![("A", starter(file)), ("P", prober(file))]);
 }
 
 #[test]
@@ -314,7 +382,7 @@ fn a_stopper_against_a_death_and_a_successor() {
             DONE
         })
     };
-    prove("a stopper against a death and a successor", &nothing, Left::Something, |file| {
+    prove_by(By::Orders, "a stopper against a death and a successor", &nothing, Left::Something, 0, |file| {
         vec![("H", dies(file)), ("S", stopper(file)), ("N", starter(file))]
     });
 }
@@ -326,30 +394,32 @@ fn directory_and_name(file: &str) -> (i32, CString) {
     (unsafe { libc::open(directory.as_ptr(), libc::O_PATH) }, CString::new(name).unwrap())
 }
 
+/// Removes the file, as systemd-tmpfiles does: with the lock. It too must check that the name still leads to it.
+fn clean(file: &str) -> i32 {
+    unsafe {
+        let (directory, name) = directory_and_name(file);
+        let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR);
+        if fd != -1 && libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) == 0 {
+            let (mut open, mut named) = (std::mem::zeroed::<libc::stat>(), std::mem::zeroed::<libc::stat>());
+            libc::fstat(fd, &raw mut open);
+            let there = libc::fstatat(directory, name.as_ptr(), &raw mut named, libc::AT_SYMLINK_NOFOLLOW) == 0;
+            if there && open.st_ino == named.st_ino {
+                libc::unlinkat(directory, name.as_ptr(), 0);
+            }
+            libc::close(fd);
+        }
+    }
+    DONE
+}
+
 #[test]
 fn two_starters_and_a_cleaner_that_locks() {
-    let cleaner = |file: &'static str| -> Box<dyn Fn() -> i32> {
-        Box::new(move || unsafe {
-            let (directory, name) = directory_and_name(file);
-            let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR);
-            if fd != -1 && libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) == 0 {
-                // Like systemd-tmpfiles. It too must check that the name still leads to the locked file.
-                let (mut open, mut named) = (std::mem::zeroed::<libc::stat>(), std::mem::zeroed::<libc::stat>());
-                libc::fstat(fd, &raw mut open);
-                let there = libc::fstatat(directory, name.as_ptr(), &raw mut named, libc::AT_SYMLINK_NOFOLLOW) == 0;
-                if there && open.st_ino == named.st_ino {
-                    libc::unlinkat(directory, name.as_ptr(), 0);
-                }
-                libc::close(fd);
-            }
-            DONE
-        })
-    };
+    let cleaner = |file: &'static str| -> Box<dyn Fn() -> i32> { Box::new(move || clean(file)) };
     let stale = |file: &str| fs::write(file, "2147483647\n").unwrap();
-    prove("a starter and a cleaner that locks", &stale, Left::Nothing, |file| {
+    prove("a starter and a cleaner that locks", &stale, Left::Nothing, 0, |file| {
         vec![("A", starter(file)), ("cleaner", cleaner(file))]
     });
-    prove("two starters and a cleaner that locks", &stale, Left::Nothing, |file| {
+    prove("two starters and a cleaner that locks", &stale, Left::Nothing, 2, |file| {
         vec![("A", starter(file)), ("B", starter(file)), ("cleaner", cleaner(file))]
     });
 }
@@ -357,10 +427,10 @@ fn two_starters_and_a_cleaner_that_locks() {
 #[test]
 fn beside_a_rude_remover_nobody_touches_what_is_not_theirs() {
     let rude = |file: &'static str| -> Box<dyn Fn() -> i32> { Box::new(move || remove_rudely(file)) };
-    prove("a starter and a rude remover", &nothing, Left::Something, |file| {
+    prove("a starter and a rude remover", &nothing, Left::Something, 0, |file| {
         vec![("A", asks(file)), ("rude", rude(file))]
     });
-    prove("two starters and a rude remover", &nothing, Left::Something, |file| {
+    prove("two starters and a rude remover", &nothing, Left::Something, 2, |file| {
         vec![("A", asks(file)), ("B", asks(file)), ("rude", rude(file))]
     });
 }
@@ -374,14 +444,14 @@ fn remove_rudely(file: &'static str) -> i32 {
 /// Whichever step the victim is at, its death neither harms the others nor keeps the name from them.
 #[test]
 fn two_starters_of_which_one_is_killed() {
-    prove("two starters of which one is killed", &nothing, Left::Something, |file| {
+    prove("two starters of which one is killed", &nothing, Left::Something, 0, |file| {
         vec![("A", starter(file)), ("B", starter(file)), ("death of A", Box::new(killer))]
     });
 }
 
 #[test]
 fn a_starter_that_is_killed_and_another() {
-    prove("a starter that is killed, and another", &nothing, Left::Something, |file| {
+    prove("a starter that is killed, and another", &nothing, Left::Something, 0, |file| {
         vec![("A", starter(file)), ("death of A", Box::new(move || killer().max(hold(PidLock::options(), file))))]
     });
 }
@@ -394,7 +464,7 @@ fn killer() -> i32 {
 #[test]
 fn a_holder_and_a_waiter_for_its_release() {
     let waiter = |file: &'static str| Box::new(move || code(pidflock::wait_released(file, LONG)));
-    prove("a holder and one who waits for its release", &nothing, Left::Nothing, |file| {
+    prove("a holder and one who waits for its release", &nothing, Left::Nothing, 0, |file| {
         vec![("A", starter(file)), ("W", waiter(file))]
     });
 }
@@ -428,6 +498,7 @@ enum Wrong {
     GivesUpAtOnce,
     CurrentWithoutALook,
     SignalWithoutALook,
+    LockTakenForGranted,
 }
 
 /// The protocol straight through libc, with one thing wrong.
@@ -436,10 +507,15 @@ fn wrongly(wrong: Wrong, file: &str) -> i32 {
         let (directory, name) = directory_and_name(file);
         let truncate = if wrong == Wrong::TruncateAtOpen { libc::O_TRUNC } else { 0 };
         let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR | libc::O_CREAT | truncate, 0o644);
+        if fd == -1 {
+            return FAILED;
+        }
         if wrong == Wrong::StampBeforeLock {
             libc::pwrite(fd, c"1\n".as_ptr().cast(), 2, 0);
         }
-        if libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) != 0 {
+        let refused = libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) != 0;
+        let refused_by_another = *libc::__errno_location() == libc::EWOULDBLOCK;
+        if refused && (wrong != Wrong::LockTakenForGranted || refused_by_another) {
             return REFUSED;
         }
         let (mut open, mut named) = (std::mem::zeroed::<libc::stat>(), std::mem::zeroed::<libc::stat>());
@@ -482,9 +558,14 @@ fn wrongly(wrong: Wrong, file: &str) -> i32 {
     }
 }
 
-/// Runs a control beside a second one, or beside this other process. Returns the table of the order that caught it.
+/// Runs a control beside a second one, or beside this other process. Both searches must catch it. Returns the table of
+/// the order by which the search of states did.
 fn caught_beside(wrong: Wrong, content: Option<&str>, other: Option<(&'static str, Job)>) -> Option<String> {
     let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        skip(&reason);
+        return None;
+    }
     let file = scratch.path("x.pid");
     let before = || {
         if let Some(content) = content {
@@ -498,8 +579,24 @@ fn caught_beside(wrong: Wrong, content: Option<&str>, other: Option<(&'static st
         Some((name, _)) => [("A", &work), (name, &beside)],
         None => [("A", &work), ("B", &work)],
     };
-    let table =
-        run("a control", &scratch, file, &before, Left::Nothing, &works)?.expect_err("the control was not caught");
+    let alike = if other.is_none() { 2 } else { 0 };
+    let what = "a control";
+    let by = By::States;
+    let mix = Mix {
+        what,
+        by,
+        scratch: &scratch,
+        file,
+        before: &before,
+        left: Left::Nothing,
+        alike,
+        works: &works,
+        fault: None,
+    };
+    let first = mix.search(None, 300, explore);
+    let caught = first.and_then(|_| mix.search(Some(2), u64::MAX, explore));
+    caught.expect_err("the control was not caught by a search of orders");
+    let table = mix.visit_states().expect_err("the control was not caught by a search of states");
     println!("control caught: {}", table.lines().next().unwrap());
     Some(table)
 }
@@ -588,8 +685,8 @@ fn a_signal_to_the_claim_alone_hits_a_process_that_has_released() {
     }
 }
 
-/// Two siblings take over a lock that was let go, while another open file of theirs is in the way. Only one of them
-/// enters: they share the lock, but neither may undo what the other has. Who is refused is another question.
+/// Two siblings take over a lock that was released, while another open file of theirs is in the way. Only one of them
+/// enters: they share the lock, but neither may undo what the other has. Either may be refused.
 #[test]
 fn a_sibling_that_takes_over_beside_one_that_is_refused() {
     let unless_refused = |result| match code(result) {
@@ -629,10 +726,280 @@ fn a_sibling_that_takes_over_beside_one_that_is_refused() {
             code => code,
         })
     };
-    prove("a sibling that takes over beside one that is refused", &nothing, Left::Something, |file| {
+    prove("a sibling that takes over beside one that is refused", &nothing, Left::Something, 0, |file| {
         vec![("A", siblings(file))]
     });
-    prove("the same against a newcomer", &nothing, Left::Something, |file| {
+    prove("the same against a newcomer", &nothing, Left::Something, 0, |file| {
         vec![("A", siblings(file)), ("B", newcomer(file))]
     });
+}
+
+/// What a holder, a leaver and a newcomer do to each other when each can have another inode. The leaver removes the
+/// first, the newcomer has it open, and the holder creates the next and keeps it until it ends.
+#[test]
+fn a_holder_a_leaver_and_a_newcomer_on_different_inodes() {
+    let holder = |file: &'static str| -> Box<dyn Fn() -> i32> {
+        Box::new(move || match PidLock::acquire(file) {
+            Ok(lock) => {
+                mark(ENTER);
+                std::mem::forget(lock);
+                mark(LEAVE);
+                DONE
+            }
+            Err(error) => code(Err(error)),
+        })
+    };
+    prove("a holder, a leaver and a newcomer on different inodes", &nothing, Left::Something, 2, |file| {
+        vec![("leaver", starter(file)), ("newcomer", starter(file)), ("holder", holder(file))]
+    });
+}
+
+/// A holder that has yet to stamp, and again and again gives a starter a reason to look.
+fn hold_without_a_claim(file: &str) -> i32 {
+    unsafe {
+        let (directory, name) = directory_and_name(file);
+        let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o644);
+        if fd == -1 || libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) != 0 {
+            return DONE;
+        }
+        for _ in 0..8 {
+            libc::ftruncate(fd, 0);
+        }
+        libc::unlinkat(directory, name.as_ptr(), 0);
+        libc::close(fd);
+        DONE
+    }
+}
+
+/// A protocol that only a third process with three preemptions can break. It verifies the inode, but not if it was
+/// refused the lock at first: then a name that leads anywhere is good enough for it.
+fn verifies_too_little_after_a_wait(file: &str) -> i32 {
+    unsafe {
+        let (directory, name) = directory_and_name(file);
+        let fd = libc::openat(directory, name.as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o644);
+        let at_once = libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) == 0;
+        if !at_once && libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) != 0 {
+            return REFUSED;
+        }
+        let (mut open, mut named) = (std::mem::zeroed::<libc::stat>(), std::mem::zeroed::<libc::stat>());
+        libc::fstat(fd, &raw mut open);
+        let there = libc::fstatat(directory, name.as_ptr(), &raw mut named, libc::AT_SYMLINK_NOFOLLOW) == 0;
+        if !there || at_once && open.st_ino != named.st_ino {
+            libc::close(fd);
+            return DONE;
+        }
+        mark(ENTER);
+        mark(LEAVE);
+        libc::unlinkat(directory, name.as_ptr(), 0);
+        libc::close(fd);
+        DONE
+    }
+}
+
+#[test]
+fn only_a_third_process_and_three_preemptions_break_this_protocol() {
+    let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        return skip(&reason);
+    }
+    let file = scratch.path("x.pid");
+    let work = || verifies_too_little_after_a_wait(file);
+    let works: [Work; 3] = [("A", &work), ("B", &work), ("C", &work)];
+    let (what, by, left) = ("a control of three", By::States, Left::Nothing);
+    let mix = |alike| Mix {
+        what,
+        by,
+        scratch: &scratch,
+        file,
+        before: &|| (),
+        left,
+        alike,
+        works: &works[..alike],
+        fault: None,
+    };
+    let covered = mix(2).search(None, u64::MAX, explore_states).unwrap();
+    assert!(covered.complete, "two processes break it not, in any order");
+    let covered = mix(3).search(Some(2), u64::MAX, explore).unwrap();
+    assert!(covered.complete, "nor do three with two preemptions");
+    let table = mix(3).search(None, u64::MAX, explore_states).expect_err("the control was not caught");
+    assert!(table.starts_with("two holders") || table.contains("removes a file that it has not locked"), "{table}");
+    mix(3).search(Some(3), u64::MAX, explore).expect_err("three preemptions are enough");
+    println!("control caught: {}", table.lines().next().unwrap());
+}
+
+/// The search of orders and the one of states have little in common. One runs all on the kernel, and relies on steps
+/// that commute. The other relies on a model of the kernel, and on what makes two states different. Both find the same.
+#[test]
+fn both_searches_find_the_same_ends_and_the_same_histories() {
+    let stale = |file: &str| fs::write(file, "2147483647\n").unwrap();
+    let cleaner = |file: &'static str| -> Box<dyn Fn() -> i32> { Box::new(move || clean(file)) };
+    type Both<'a> = (&'static str, &'a dyn Fn(&str), Left, usize, &'a dyn Fn(&'static str) -> Works);
+    let mixes: [Both; 4] = [
+        ("a starter beside a holder without a claim", &nothing, Left::Something, 0, &|file| {
+            vec![("H", Box::new(move || hold_without_a_claim(file))), ("A", starter(file))]
+        }),
+        ("a starter and a rude remover", &nothing, Left::Something, 0, &|file| {
+            vec![("A", starter(file)), ("rude", Box::new(move || remove_rudely(file)))]
+        }),
+        ("a starter and a cleaner that locks", &stale, Left::Nothing, 0, &|file| {
+            vec![("A", starter(file)), ("cleaner", cleaner(file))]
+        }),
+        ("two starters", &nothing, Left::Nothing, 2, &|file| vec![("A", starter(file)), ("B", starter(file))]),
+    ];
+    for (what, before, left, alike, works) in mixes {
+        let scratch = Scratch::in_memory();
+        if let Some(reason) = trace::impossible() {
+            return skip(&reason);
+        }
+        let file = scratch.path("x.pid");
+        let works = works(file);
+        let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
+        let by = By::States;
+        let mix = Mix {
+            what,
+            by,
+            scratch: &scratch,
+            file,
+            before: &|| before(file),
+            left,
+            alike,
+            works: &works,
+            fault: None,
+        };
+        let states = mix.search(None, u64::MAX, |scenario| explore_states(&whole(scenario))).unwrap();
+        let brief =
+            mix.search(None, u64::MAX, |scenario| explore_states(&Scenario { forgets: true, ..whole(scenario) }));
+        let brief = brief.unwrap();
+        assert!(states.complete && brief.complete);
+        assert_eq!(brief.ends, states.ends, "{what}");
+        assert_eq!(brief.all_orders.to_bits(), states.all_orders.to_bits(), "{what}");
+        println!(
+            "same: {what}: {:.1e} orders through {} states, or {} where processes forget",
+            states.all_orders, states.states, brief.states
+        );
+        // The search of orders takes half a minute for two starters, and far too long for the first mix.
+        if works[0].0 == "H" || works[1].0 == "B" && !full() {
+            continue;
+        }
+        let orders = mix.search(None, u64::MAX, |scenario| explore(&whole(scenario))).unwrap();
+        assert!(orders.complete);
+        assert_eq!(orders.ends, states.ends, "{what}");
+        assert_eq!(orders.histories, states.histories, "{what}");
+        println!(
+            "same: {what}: {} ends, {} histories, by {} orders",
+            orders.ends.len(),
+            orders.histories,
+            orders.orders
+        );
+    }
+}
+
+/// The same scenario, with all that a search can learn, and no bound.
+fn whole<'a>(scenario: &'a Scenario<'a>) -> Scenario<'a> {
+    Scenario {
+        actors: scenario.actors.clone(),
+        forgets: false,
+        learns: true,
+        most: u64::MAX,
+        most_states: u64::MAX,
+        ..*scenario
+    }
+}
+
+/// Every call of the process in this place fails once, with every error of its manual page, in every order with at most
+/// one preemption. There are never two holders, nobody touches what is not theirs, and the name is free at the end.
+fn search_faults(
+    what: &'static str,
+    before: &dyn Fn(&str),
+    place: usize,
+    works: impl Fn(&'static str) -> Works,
+) -> Option<Result<(), String>> {
+    let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        skip(&reason);
+        return None;
+    }
+    let file = scratch.path("x.pid");
+    let works = works(file);
+    let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
+    let (before, by, left) = (|| before(file), By::Orders, Left::Something);
+    let (mut calls, mut tried, mut faults, mut orders, mut runs) = (0, 0, 0, 0, 0);
+    for call in CALLS_THAT_FAIL {
+        for nth in 0.. {
+            let mut is_made = false;
+            for (index, errno) in errors_of(*call).1.iter().enumerate() {
+                tried += 1;
+                if !full() && index > 0 && tried % 25 != 0 {
+                    continue;
+                }
+                let fault = Some(Fault { place, call: *call, nth, errno: *errno });
+                let scratch = &scratch;
+                let mix = Mix { what, by, scratch, file, before: &before, left, alike: 0, works: &works, fault };
+                let covered = match mix.search(Some(1), u64::MAX, explore) {
+                    Ok(covered) => covered,
+                    Err(table) => {
+                        let name = errors_of(*call).0;
+                        return Some(Err(format!("with {fault:?}, a fault of {name}: {table}")));
+                    }
+                };
+                if covered.struck == 0 {
+                    break; // in no order is it called so often
+                }
+                is_made = true;
+                faults += 1;
+                (orders, runs) = (orders + covered.orders, runs + covered.runs);
+            }
+            if !is_made {
+                break;
+            }
+            calls += 1;
+        }
+    }
+    assert!(calls > 10, "{calls} calls failed");
+    println!(
+        "faults beside another: {what}: {faults} of {calls} calls, in {orders} orders, all with at most 1 preemptions, \
+         {runs} runs"
+    );
+    Some(Ok(()))
+}
+
+fn prove_with_faults(what: &'static str, before: &dyn Fn(&str), place: usize, works: impl Fn(&'static str) -> Works) {
+    if let Some(Err(table)) = search_faults(what, before, place, works) {
+        panic!("{table}");
+    }
+}
+
+#[test]
+fn every_call_of_one_of_two_starters_fails() {
+    prove_with_faults("two starters", &nothing, 0, |file| vec![("A", starter(file)), ("B", starter(file))]);
+}
+
+#[test]
+fn every_call_of_one_of_two_starters_over_a_stale_file_fails() {
+    let stale = |file: &str| fs::write(file, "2147483647\n").unwrap();
+    prove_with_faults("two starters over a stale file", &stale, 0, |file| {
+        vec![("A", starter(file)), ("B", starter(file))]
+    });
+}
+
+#[test]
+fn every_call_of_a_waiter_or_of_the_starter_beside_it_fails() {
+    let waiter = |file: &'static str| Box::new(move || hold(PidLock::options().wait(LONG), file));
+    for place in [0, 1] {
+        let what = ["a starter and a waiter, the starter", "a starter and a waiter, the waiter"][place];
+        prove_with_faults(what, &nothing, place, |file| vec![("A", starter(file)), ("B", waiter(file))]);
+    }
+}
+
+#[test]
+fn taking_a_lock_that_failed_for_granted_is_found_by_a_fault() {
+    let result = search_faults("a control with faults", &nothing, 0, |file| {
+        let work = move || wrongly(Wrong::LockTakenForGranted, file);
+        vec![("A", Box::new(work)), ("B", Box::new(work))]
+    });
+    if let Some(result) = result {
+        let table = result.expect_err("the control was not caught");
+        assert!(table.contains("changes a file that it has not locked"), "{table}");
+        println!("control caught: {}", table.lines().next().unwrap());
+    }
 }

@@ -30,7 +30,7 @@ const OP_EXIT: u8 = 2;
 const OP_SECCOMP: u8 = 3;
 
 /// A system call that a process is about to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Syscall {
     pub number: i64,
     pub arguments: [u64; 6],

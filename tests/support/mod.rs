@@ -56,7 +56,7 @@ impl Drop for Scratch {
 }
 
 /// How a child ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     Exit(i32),
     Signal(i32),

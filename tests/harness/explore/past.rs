@@ -23,7 +23,7 @@ impl Past {
     }
 
     /// Adds a step. Its number depends on its process, on the earlier steps of that process, and on the earlier steps
-    /// that it does not commute with: those that changed what it touches, and those that read what it changes.
+    /// that it does not commute with. These changed what it touches, or read what it changes.
     pub fn add(&mut self, process: &str, touched: &Touched) {
         let own = self.steps.entry(process.into()).or_default();
         let mut hasher = DefaultHasher::new();

@@ -35,7 +35,7 @@
 
 use super::{
     scenario::{CURRENT, ENTER, KILL, LEAVE, Scenario},
-    world::{ELSEWHERE, Task},
+    world::{Asked, ELSEWHERE},
 };
 use crate::harness::trace::{MARK, Syscall};
 
@@ -99,107 +99,157 @@ pub fn overlap(one: Thing, other: Thing) -> bool {
 #[derive(Clone, Debug)]
 pub struct Step {
     pub call: Syscall,
-    /// The call in words, for the story.
-    pub what: String,
     pub touched: Touched,
     pub kind: Kind,
 }
 
-/// What the rules and the record of locks need to know about a step.
+/// What the rules, the book and the model need to know about a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Lock { inode: u64, operation: i32 },
-    Close { inode: u64 },
+    Lock {
+        inode: u64,
+        operation: i32,
+    },
+    Close {
+        inode: u64,
+    },
     StatName,
     Truncate,
-    Change { inode: u64 },
+    Change {
+        inode: u64,
+    },
     Unlink,
-    Signal { target: i32 },
+    Signal {
+        target: i32,
+    },
     Mark(i32),
     End,
-    Other,
+    Open,
+    Stat {
+        inode: u64,
+    },
+    Read {
+        inode: u64,
+    },
+    /// Asks whether this process lives.
+    AskLife {
+        target: i32,
+    },
+    /// A look into /proc.
+    Look,
 }
 
 impl Step {
-    /// The step that this call is, if it is one. The process has not made the call yet.
-    pub fn of(call: Syscall, task: &mut Task, scenario: &Scenario) -> Option<Step> {
+    /// The step that this call is, if it is one. The process has not made the call yet; it has a lock on this inode.
+    pub fn of(call: Syscall, task: &mut dyn Asked, place: usize, locked: Option<u64>) -> Option<Step> {
         use Thing::*;
         let fd = call.int(0);
-        let (what, kind, mut touched) = match call.number {
-            libc::SYS_openat if task.bytes(call.arguments[1], 6) == b"/proc/" => look_into_proc("openat"),
+        let in_proc = || (Kind::Look, vec![(Life, false), (AnyLock, false), (AnyDescriptors, false)]);
+        let (kind, mut touched) = match call.number {
+            libc::SYS_openat if task.bytes(call.arguments[1], 6) == b"/proc/" => in_proc(),
             libc::SYS_openat if fd == libc::AT_FDCWD => return None,
-            libc::SYS_openat if task.inode(fd) == ELSEWHERE => look_into_proc("openat"),
+            libc::SYS_openat if task.inode(fd) == ELSEWHERE => in_proc(),
             libc::SYS_openat => {
                 let (creates, truncates) = (call.int(2) & libc::O_CREAT != 0, call.int(2) & libc::O_TRUNC != 0);
-                let what = if creates { "openat, creating" } else { "openat" };
-                let kind = if truncates { Kind::Truncate } else { Kind::Other };
-                let mut touched = vec![(Name, creates), (Descriptors(task.place), true)];
+                let mut touched = vec![(Name, creates), (Descriptors(place), true)];
                 touched.extend(truncates.then_some((AnyContent, true)));
-                (what.into(), kind, touched)
+                (if truncates { Kind::Truncate } else { Kind::Open }, touched)
             }
             libc::SYS_flock => {
                 let (inode, operation) = (task.inode(fd), call.int(1));
+                (Kind::Lock { inode, operation }, vec![(Lock(inode), true)])
+            }
+            libc::SYS_newfstatat if call.int(3) & libc::AT_EMPTY_PATH == 0 => match task.inode(fd) {
+                ELSEWHERE => in_proc(),
+                _ => (Kind::StatName, vec![(Name, false)]),
+            },
+            libc::SYS_newfstatat | libc::SYS_fstat => match task.inode(fd) {
+                ELSEWHERE => in_proc(),
+                inode => (Kind::Stat { inode }, vec![(Content(inode), false), (Name, false)]),
+            },
+            libc::SYS_pread64 => match task.inode(fd) {
+                ELSEWHERE => in_proc(),
+                inode => (Kind::Read { inode }, vec![(Content(inode), false)]),
+            },
+            libc::SYS_pwrite64 | libc::SYS_ftruncate => {
+                let inode = task.inode(fd);
+                (Kind::Change { inode }, vec![(Content(inode), true)])
+            }
+            libc::SYS_unlinkat => (Kind::Unlink, vec![(Name, true)]),
+            libc::SYS_close => {
+                let closed = task.inode_to_be_closed(fd);
+                let inode = locked.filter(|inode| *inode == closed)?;
+                (Kind::Close { inode }, vec![(Lock(inode), true), (Descriptors(place), true)])
+            }
+            libc::SYS_ppoll => {
+                let target = task.target(task.word(call.arguments[0]));
+                (Kind::AskLife { target }, vec![(Life, false)])
+            }
+            libc::SYS_pidfd_open => (Kind::AskLife { target: fd }, vec![(Life, false)]),
+            libc::SYS_getdents64 => in_proc(),
+            libc::SYS_kill if call.int(1) == 0 => (Kind::AskLife { target: fd }, vec![(Life, false)]),
+            libc::SYS_kill => {
+                (Kind::Signal { target: fd }, vec![(Life, true), (AnyLock, true), (AnyDescriptors, true)])
+            }
+            libc::SYS_pidfd_send_signal => {
+                let target = task.target(fd);
+                (Kind::Signal { target }, vec![(Life, true), (AnyLock, false), (Name, false)])
+            }
+            libc::SYS_prctl if call.int(0) == MARK => (Kind::Mark(call.int(1)), touched_at_mark(call.int(1))),
+            libc::SYS_exit_group => {
+                let mut touched = vec![(Life, true), (Descriptors(place), true)];
+                touched.extend(locked.map(|inode| (Lock(inode), true)));
+                (Kind::End, touched)
+            }
+            _ => return None,
+        };
+        touched.push((Alive(place), false));
+        Some(Step { call, touched, kind })
+    }
+
+    /// The call in words, for the story.
+    pub fn in_words(&self, scenario: &Scenario) -> String {
+        let call = self.call;
+        match self.kind {
+            Kind::Open | Kind::Truncate if call.int(2) & libc::O_CREAT != 0 => "openat, creating".into(),
+            Kind::Open | Kind::Truncate => "openat".into(),
+            Kind::Lock { inode, operation } => {
                 let what = match operation & !libc::LOCK_NB {
                     libc::LOCK_EX => "exclusive",
                     libc::LOCK_SH => "shared",
                     _ => "unlock",
                 };
                 let wait = if waits(operation) { ", waiting" } else { "" };
-                let what = format!("flock {what}{wait}, inode {inode}");
-                (what, Kind::Lock { inode, operation }, vec![(Lock(inode), true)])
+                format!("flock {what}{wait}, inode {inode}")
             }
-            libc::SYS_newfstatat if call.int(3) & libc::AT_EMPTY_PATH == 0 => match task.inode(fd) {
-                ELSEWHERE => look_into_proc("fstatat"),
-                _ => ("fstatat of the name".into(), Kind::StatName, vec![(Name, false)]),
+            Kind::StatName => "fstatat of the name".into(),
+            Kind::Stat { inode } => format!("fstat, inode {inode}"),
+            Kind::Read { inode } => format!("pread, inode {inode}"),
+            Kind::Change { inode } if call.number == libc::SYS_pwrite64 => {
+                format!("pwrite of {}, inode {inode}", call.arguments[2])
+            }
+            Kind::Change { inode } => format!("ftruncate to {}, inode {inode}", call.arguments[1]),
+            Kind::Unlink => "unlinkat".into(),
+            Kind::Close { inode } => format!("close, inode {inode}"),
+            Kind::AskLife { target } => match call.number {
+                libc::SYS_ppoll => "ppoll".into(),
+                libc::SYS_pidfd_open => format!("pidfd_open of {target}"),
+                _ => format!("kill 0 to {target}"),
             },
-            libc::SYS_newfstatat | libc::SYS_fstat => match task.inode(fd) {
-                ELSEWHERE => look_into_proc("fstat"),
-                inode => (format!("fstat, inode {inode}"), Kind::Other, vec![(Content(inode), false), (Name, false)]),
+            Kind::Signal { target } => format!("signal {} to {target}", call.int(1)),
+            Kind::Look => match call.number {
+                libc::SYS_openat => "openat in /proc".into(),
+                libc::SYS_pread64 => "pread in /proc".into(),
+                libc::SYS_getdents64 => "getdents64 in /proc".into(),
+                _ => "fstat in /proc".into(),
             },
-            libc::SYS_pread64 => match task.inode(fd) {
-                ELSEWHERE => look_into_proc("pread"),
-                inode => (format!("pread, inode {inode}"), Kind::Other, vec![(Content(inode), false)]),
-            },
-            libc::SYS_pwrite64 => {
-                let inode = task.inode(fd);
-                let what = format!("pwrite of {}, inode {inode}", call.arguments[2]);
-                (what, Kind::Change { inode }, vec![(Content(inode), true)])
-            }
-            libc::SYS_ftruncate => {
-                let inode = task.inode(fd);
-                let what = format!("ftruncate to {}, inode {inode}", call.arguments[1]);
-                (what, Kind::Change { inode }, vec![(Content(inode), true)])
-            }
-            libc::SYS_unlinkat => ("unlinkat".into(), Kind::Unlink, vec![(Name, true)]),
-            libc::SYS_close => {
-                let closed = task.inode_to_be_closed(fd);
-                let inode = task.has_lock_on().filter(|locked| *locked == closed)?;
-                let touched = vec![(Lock(inode), true), (Descriptors(task.place), true)];
-                (format!("close, inode {inode}"), Kind::Close { inode }, touched)
-            }
-            libc::SYS_ppoll => ("ppoll".into(), Kind::Other, vec![(Life, false)]),
-            libc::SYS_pidfd_open => ("pidfd_open".into(), Kind::Other, vec![(Life, false)]),
-            libc::SYS_getdents64 => look_into_proc("getdents64"),
-            libc::SYS_kill if call.int(1) == 0 => ("kill 0".into(), Kind::Other, vec![(Life, false)]),
-            libc::SYS_kill => {
-                let touched = vec![(Life, true), (AnyLock, true), (AnyDescriptors, true)];
-                (format!("kill {}", call.int(1)), Kind::Signal { target: call.int(0) }, touched)
-            }
-            libc::SYS_pidfd_send_signal => {
-                let target = task.target(fd);
-                let touched = vec![(Life, true), (AnyLock, false), (Name, false)];
-                (format!("signal {} to {target}", call.int(1)), Kind::Signal { target }, touched)
-            }
-            libc::SYS_prctl if call.int(0) == MARK => mark(call.int(1), scenario),
-            libc::SYS_exit_group => {
-                let mut touched = vec![(Life, true), (Descriptors(task.place), true)];
-                touched.extend(task.has_lock_on().map(|inode| (Lock(inode), true)));
-                (format!("exit {}", call.int(0)), Kind::End, touched)
-            }
-            _ => return None,
-        };
-        touched.push((Alive(task.place), false));
-        Some(Step { call, what, touched, kind })
+            Kind::Mark(ENTER) => "-- holds the name".into(),
+            Kind::Mark(LEAVE) => "-- lets go".into(),
+            Kind::Mark(KILL) => format!("-- {} is killed", scenario.actors[0].name),
+            Kind::Mark(CURRENT) => "-- it is current".into(),
+            Kind::Mark(_) => "-- it is not current".into(),
+            Kind::End => format!("exit {}", call.int(0)),
+        }
     }
 
     /// The lock for which the call waits, if it waits for one: its descriptor and operation.
@@ -215,23 +265,11 @@ fn waits(operation: i32) -> bool {
     operation & (libc::LOCK_NB | libc::LOCK_UN) == 0
 }
 
-fn look_into_proc(call: &str) -> (String, Kind, Touched) {
+fn touched_at_mark(code: i32) -> Touched {
     use Thing::*;
-    (format!("{call} in /proc"), Kind::Other, vec![(Life, false), (AnyLock, false), (AnyDescriptors, false)])
-}
-
-fn mark(code: i32, scenario: &Scenario) -> (String, Kind, Touched) {
-    use Thing::*;
-    let (what, touched) = match code {
-        ENTER => ("-- holds the name".into(), vec![(Section, true)]),
-        LEAVE => ("-- lets go".into(), vec![(Section, true)]),
-        KILL => {
-            let touched =
-                vec![(Life, true), (AnyLock, true), (AnyDescriptors, true), (Section, true), (Alive(0), true)];
-            (format!("-- {} is killed", scenario.actors[0].name), touched)
-        }
-        CURRENT => ("-- it is current".into(), vec![]),
-        _ => ("-- it is not current".into(), vec![]),
-    };
-    (what, Kind::Mark(code), touched)
+    match code {
+        ENTER | LEAVE => vec![(Section, true)],
+        KILL => vec![(Life, true), (AnyLock, true), (AnyDescriptors, true), (Section, true), (Alive(0), true)],
+        _ => vec![],
+    }
 }

@@ -1,9 +1,8 @@
 //! The kernel's state, as far as the steps depend on it: inodes, locks, the name, descriptors, which processes live.
 //!
 //! Inodes, names and whether a lock can be had: the kernel is asked, through /proc and flock(2). Which process has
-//! which lock: recorded from the calls that it makes.
+//! which lock: noted in `book`, from the calls that it makes.
 
-use crate::support::End;
 use std::{
     collections::BTreeMap,
     fs,
@@ -21,16 +20,26 @@ pub const ELSEWHERE: u64 = 0;
 pub static PID_MAX: LazyLock<i32> =
     LazyLock::new(|| fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse().unwrap());
 
+/// What a step needs to know of the process that is about to make it.
+pub trait Asked {
+    /// The inode behind a descriptor.
+    fn inode(&mut self, fd: i32) -> u64;
+    /// The same, for a descriptor that is about to be closed.
+    fn inode_to_be_closed(&mut self, fd: i32) -> u64;
+    /// The process behind a pidfd; -1 once it is dead and reaped.
+    fn target(&self, pidfd: i32) -> i32;
+    /// Up to `length` bytes of its memory: as many as are mapped.
+    fn bytes(&self, address: u64, length: usize) -> Vec<u8>;
+
+    /// An int in its memory.
+    fn word(&self, address: u64) -> i32 {
+        i32::from_ne_bytes(self.bytes(address, 4).try_into().unwrap())
+    }
+}
+
 /// One process, as the kernel has it.
 pub struct Task {
-    /// Its place in the scenario. Children come after all actors.
-    pub place: usize,
-    pub pid: i32,
-    pub end: Option<End>,
-    /// The inode on which it has the exclusive lock.
-    pub locked: Option<u64>,
-    /// The inode on which it has a shared lock.
-    pub shared: Option<u64>,
+    pid: i32,
     /// The file system of the lock file.
     device: u64,
     /// The inodes behind its descriptors, as far as they were asked for.
@@ -38,55 +47,8 @@ pub struct Task {
 }
 
 impl Task {
-    pub fn new(place: usize, pid: i32, locked: Option<u64>, device: u64) -> Task {
-        Task { place, pid, end: None, locked, shared: None, device, inodes: BTreeMap::new() }
-    }
-
-    pub fn lives(&self) -> bool {
-        self.end.is_none()
-    }
-
-    /// The inode on which it has a lock of either kind.
-    pub fn has_lock_on(&self) -> Option<u64> {
-        self.locked.or(self.shared)
-    }
-
-    /// It has no lock any more.
-    pub fn lose_locks(&mut self) {
-        (self.locked, self.shared) = (None, None);
-    }
-
-    /// The inode behind a descriptor. The answer stays true until `close`, the only call that frees a number.
-    pub fn inode(&mut self, fd: i32) -> u64 {
-        let ask = || match fs::metadata(format!("/proc/{}/fd/{fd}", self.pid)) {
-            Ok(metadata) if metadata.dev() == self.device => metadata.ino(),
-            _ => ELSEWHERE,
-        };
-        *self.inodes.entry(fd).or_insert_with(ask)
-    }
-
-    /// The same, for a descriptor that is about to be closed.
-    pub fn inode_to_be_closed(&mut self, fd: i32) -> u64 {
-        let inode = self.inode(fd);
-        self.inodes.remove(&fd);
-        inode
-    }
-
-    /// The process behind a pidfd; -1 once it is dead and reaped.
-    pub fn target(&self, pidfd: i32) -> i32 {
-        let info = fs::read_to_string(format!("/proc/{}/fdinfo/{pidfd}", self.pid)).unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap();
-        line.trim().parse().unwrap()
-    }
-
-    /// Up to `length` bytes of its memory: as many as are mapped.
-    pub fn bytes(&self, address: u64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0_u8; length];
-        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
-        let remote = libc::iovec { iov_base: address as *mut _, iov_len: length };
-        let read = unsafe { libc::process_vm_readv(self.pid, &raw const local, 1, &raw const remote, 1, 0) };
-        bytes.truncate(read.try_into().unwrap_or(0));
-        bytes
+    pub fn new(pid: i32, device: u64) -> Task {
+        Task { pid, device, inodes: BTreeMap::new() }
     }
 
     /// The nanoseconds in a timespec in its memory.
@@ -94,6 +56,38 @@ impl Task {
         let bytes = self.bytes(address, 16);
         let word = |at: usize| i64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         word(0) * 1_000_000_000 + word(8)
+    }
+}
+
+impl Asked for Task {
+    /// The answer stays true until `close`, the only call that frees a number.
+    fn inode(&mut self, fd: i32) -> u64 {
+        let ask = || match fs::metadata(format!("/proc/{}/fd/{fd}", self.pid)) {
+            Ok(metadata) if metadata.dev() == self.device => metadata.ino(),
+            _ => ELSEWHERE,
+        };
+        *self.inodes.entry(fd).or_insert_with(ask)
+    }
+
+    fn inode_to_be_closed(&mut self, fd: i32) -> u64 {
+        let inode = self.inode(fd);
+        self.inodes.remove(&fd);
+        inode
+    }
+
+    fn target(&self, pidfd: i32) -> i32 {
+        let info = fs::read_to_string(format!("/proc/{}/fdinfo/{pidfd}", self.pid)).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap();
+        line.trim().parse().unwrap()
+    }
+
+    fn bytes(&self, address: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0_u8; length];
+        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
+        let remote = libc::iovec { iov_base: address as *mut _, iov_len: length };
+        let read = unsafe { libc::process_vm_readv(self.pid, &raw const local, 1, &raw const remote, 1, 0) };
+        bytes.truncate(read.try_into().unwrap_or(0));
+        bytes
     }
 }
 
