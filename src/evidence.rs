@@ -268,6 +268,15 @@ fn inode_of(info: &[u8]) -> Option<u64> {
     pid::number(field(info, b"ino:")?, 10)
 }
 
+/// The numbers of the inode and of the mount of an open file, as the kernel has them. None before Linux 5.14.
+#[cfg(proc)]
+#[inline(never)] // so that its buffer is on the stack only while it is needed
+fn inode_and_mount(proc: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<Option<(u64, u64)>, Failure> {
+    let mut buffer = [0; INFO];
+    let info = own_info(proc, file, &mut buffer)?;
+    Ok(inode_of(info).zip(field(info, b"mnt_id:").and_then(|mount| pid::number(mount, 10))))
+}
+
 /// The real and the saved user, from `Uid:  real  effective  saved  file-system`.
 #[cfg(proc)]
 fn users_of(process: BorrowedFd<'_>) -> Result<Option<[u32; 2]>, Failure> {
@@ -294,14 +303,12 @@ struct Target {
 #[cfg(proc)]
 impl Target {
     fn new(proc: BorrowedFd<'_>, file: BorrowedFd<'_>, stat: &Stat) -> Result<Target, Failure> {
-        let mut buffer = [0; INFO];
-        let info = own_info(proc, file, &mut buffer)?;
-        let (inode, mount, mut kernel_id) = (inode_of(info), field(info, b"mnt_id:"), None);
-        if let (Some(inode), Some(mount)) = (inode, mount) {
+        let mut kernel_id = None;
+        if let Some((inode, mount)) = inode_and_mount(proc, file)? {
             // A line of proc_pid_mountinfo(5) begins with the mount, its parent, and the device: `27 1 254:0 ...`.
             each_line(proc, c"thread-self/mountinfo", &mut |line| {
                 let mut words = line.split(|byte| matches!(byte, b' ' | b':'));
-                let found = words.next() == Some(mount);
+                let found = words.next().and_then(|word| pid::number(word, 10)) == Some(mount);
                 if found {
                     let mut numbers = words.skip(1).map(|word| pid::number(word, 10));
                     let device = numbers.next().flatten().zip(numbers.next().flatten());

@@ -299,10 +299,12 @@ impl Holder {
     }
 
     fn look(path: &[u8]) -> Result<(Holder, Evidence), Failure> {
-        let ask = || Asked::about(path, Wait::Never)?.ok_or(Failure::NOT_LOCKED);
-        match Holder::of(ask()?) {
-            Err(Failure::LOCKED_BY_UNKNOWN) => Holder::of(ask()?), // the holder may have released meanwhile
-            result => result,
+        let mut again = true;
+        loop {
+            match Holder::of(Asked::about(path, Wait::Never)?.ok_or(Failure::NOT_LOCKED)?) {
+                Err(Failure::LOCKED_BY_UNKNOWN) if again => again = false, // the holder may have released meanwhile
+                result => return result,
+            }
         }
     }
 
