@@ -283,6 +283,10 @@ impl Forker {
             for work in works.iter().cycle() {
                 if unsafe { libc::fork() } == 0 {
                     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+                    // The end of a child must not interrupt a call, or only some runs would make it again.
+                    let mut ends: libc::sigset_t = unsafe { std::mem::zeroed() };
+                    unsafe { libc::sigaddset(&raw mut ends, libc::SIGCHLD) };
+                    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const ends, std::ptr::null_mut()) };
                     return work();
                 }
             }
