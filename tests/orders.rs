@@ -10,7 +10,7 @@ mod support;
 
 use core::time::Duration;
 use harness::{
-    errors::{CALLS_THAT_FAIL, errors_of},
+    errors::{calls_that_fail, errors_of},
     explore::{
         Actor, CURRENT, Covered, DONE, ENTER, FAILED, Fault, KILL, LEAVE, NOT_CURRENT, REFUSED, Scenario, explore,
         explore_states,
@@ -89,6 +89,7 @@ fn bounds(by: By, processes: usize) -> &'static [(Option<u32>, u64)] {
 }
 
 /// Processes to be run in every order.
+#[derive(Clone, Copy)]
 struct Mix<'a> {
     what: &'static str,
     by: By,
@@ -177,6 +178,28 @@ fn more(windows: u64, cut: u64) -> String {
 
 type Works = Vec<(&'static str, Box<dyn Fn() -> i32>)>;
 
+/// Calls `search` with these processes and a new file. None if tracing is impossible here.
+fn with_mix<R>(
+    by: By,
+    what: &'static str,
+    before: &dyn Fn(&str),
+    left: Left,
+    alike: usize,
+    works: impl Fn(&'static str) -> Works,
+    search: impl FnOnce(&Mix) -> R,
+) -> Option<R> {
+    let scratch = Scratch::in_memory();
+    if let Some(reason) = trace::impossible() {
+        skip(&reason);
+        return None;
+    }
+    let file = scratch.path("x.pid");
+    let works = works(file);
+    let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
+    let before = || before(file);
+    Some(search(&Mix { what, by, scratch: &scratch, file, before: &before, left, alike, works: &works, fault: None }))
+}
+
 /// Runs the processes in every order within the bounds, prints what was covered, and fails with the table of an order
 /// that breaks a property.
 fn prove_by(
@@ -187,17 +210,11 @@ fn prove_by(
     alike: usize,
     works: impl Fn(&'static str) -> Works,
 ) {
-    let scratch = Scratch::in_memory();
-    if let Some(reason) = trace::impossible() {
-        return skip(&reason);
-    }
-    let file = scratch.path("x.pid");
-    let works = works(file);
-    let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
-    let mix =
-        Mix { what, by, scratch: &scratch, file, before: &|| before(file), left, alike, works: &works, fault: None };
-    let visited = if by == By::States { mix.visit_states() } else { Ok(()) };
-    if let Err(table) = visited.and_then(|()| mix.run_orders()) {
+    let proved = with_mix(by, what, before, left, alike, works, |mix| {
+        let visited = if by == By::States { mix.visit_states() } else { Ok(()) };
+        visited.and_then(|()| mix.run_orders())
+    });
+    if let Some(Err(table)) = proved {
         panic!("{table}");
     }
 }
@@ -847,51 +864,31 @@ fn both_searches_find_the_same_ends_and_the_same_histories() {
         ("two starters", &nothing, Left::Nothing, 2, &|file| vec![("A", starter(file)), ("B", starter(file))]),
     ];
     for (what, before, left, alike, works) in mixes {
-        let scratch = Scratch::in_memory();
-        if let Some(reason) = trace::impossible() {
-            return skip(&reason);
-        }
-        let file = scratch.path("x.pid");
-        let works = works(file);
-        let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
-        let by = By::States;
-        let mix = Mix {
-            what,
-            by,
-            scratch: &scratch,
-            file,
-            before: &|| before(file),
-            left,
-            alike,
-            works: &works,
-            fault: None,
-        };
-        let states = mix.search(None, u64::MAX, |scenario| explore_states(&whole(scenario))).unwrap();
-        let brief =
-            mix.search(None, u64::MAX, |scenario| explore_states(&Scenario { forgets: true, ..whole(scenario) }));
-        let brief = brief.unwrap();
-        assert!(states.complete && brief.complete);
-        assert_eq!(brief.ends, states.ends, "{what}");
-        assert_eq!(brief.all_orders.to_bits(), states.all_orders.to_bits(), "{what}");
-        println!(
-            "same: {what}: {:.1e} orders through {} states, or {} where processes forget",
-            states.all_orders, states.states, brief.states
-        );
-        // The search of orders takes half a minute for two starters, and far too long for the first mix.
-        if works[0].0 == "H" || works[1].0 == "B" && !full() {
-            continue;
-        }
-        let orders = mix.search(None, u64::MAX, |scenario| explore(&whole(scenario))).unwrap();
-        assert!(orders.complete);
-        assert_eq!(orders.ends, states.ends, "{what}");
-        assert_eq!(orders.histories, states.histories, "{what}");
-        println!(
-            "same: {what}: {} ends, {} histories, by {} orders",
-            orders.ends.len(),
-            orders.histories,
-            orders.orders
-        );
+        with_mix(By::States, what, before, left, alike, works, find_the_same);
     }
+}
+
+fn find_the_same(mix: &Mix) {
+    let what = mix.what;
+    let states = mix.search(None, u64::MAX, |scenario| explore_states(&whole(scenario))).unwrap();
+    let brief = mix.search(None, u64::MAX, |scenario| explore_states(&Scenario { forgets: true, ..whole(scenario) }));
+    let brief = brief.unwrap();
+    assert!(states.complete && brief.complete);
+    assert_eq!(brief.ends, states.ends, "{what}");
+    assert_eq!(brief.all_orders.to_bits(), states.all_orders.to_bits(), "{what}");
+    println!(
+        "same: {what}: {:.1e} orders through {} states, or {} where processes forget",
+        states.all_orders, states.states, brief.states
+    );
+    // The search of orders takes half a minute for two starters, and far too long for the first mix.
+    if mix.works[0].0 == "H" || mix.works[1].0 == "B" && !full() {
+        return;
+    }
+    let orders = mix.search(None, u64::MAX, |scenario| explore(&whole(scenario))).unwrap();
+    assert!(orders.complete);
+    assert_eq!(orders.ends, states.ends, "{what}");
+    assert_eq!(orders.histories, states.histories, "{what}");
+    println!("same: {what}: {} ends, {} histories, by {} orders", orders.ends.len(), orders.histories, orders.orders);
 }
 
 /// The same scenario, with all that a search can learn, and no bound.
@@ -906,40 +903,33 @@ fn whole<'a>(scenario: &'a Scenario<'a>) -> Scenario<'a> {
     }
 }
 
-/// Every call of the process in this place fails once, with every error of its manual page, in every order with at most
-/// one preemption. There are never two holders, nobody touches what is not theirs, and the name is free at the end.
 fn search_faults(
     what: &'static str,
     before: &dyn Fn(&str),
     place: usize,
     works: impl Fn(&'static str) -> Works,
 ) -> Option<Result<(), String>> {
-    let scratch = Scratch::in_memory();
-    if let Some(reason) = trace::impossible() {
-        skip(&reason);
-        return None;
-    }
-    let file = scratch.path("x.pid");
-    let works = works(file);
-    let works: Vec<Work> = works.iter().map(|(name, work)| (*name, &**work as &dyn Fn() -> i32)).collect();
-    let (before, by, left) = (|| before(file), By::Orders, Left::Something);
+    with_mix(By::Orders, what, before, Left::Something, 0, works, |mix| fail_every_call(mix, place))
+}
+
+/// Every call of the process in this place fails once, with every error of its manual page, in every order with at most
+/// one preemption. There are never two holders, nobody touches what is not theirs, and the name is free at the end.
+fn fail_every_call(mix: &Mix, place: usize) -> Result<(), String> {
     let (mut calls, mut tried, mut faults, mut orders, mut runs) = (0, 0, 0, 0, 0);
-    for call in CALLS_THAT_FAIL {
+    for call in calls_that_fail() {
         for nth in 0.. {
             let mut is_made = false;
-            for (index, errno) in errors_of(*call).1.iter().enumerate() {
+            for (index, errno) in errors_of(call).1.iter().enumerate() {
                 tried += 1;
                 if !full() && index > 0 && tried % 25 != 0 {
                     continue;
                 }
-                let fault = Some(Fault { place, call: *call, nth, errno: *errno });
-                let scratch = &scratch;
-                let mix = Mix { what, by, scratch, file, before: &before, left, alike: 0, works: &works, fault };
-                let covered = match mix.search(Some(1), u64::MAX, explore) {
+                let fault = Some(Fault { place, call, nth, errno: *errno });
+                let covered = match (Mix { fault, ..*mix }).search(Some(1), u64::MAX, explore) {
                     Ok(covered) => covered,
                     Err(table) => {
-                        let name = errors_of(*call).0;
-                        return Some(Err(format!("with {fault:?}, a fault of {name}: {table}")));
+                        let name = errors_of(call).0;
+                        return Err(format!("with {fault:?}, a fault of {name}: {table}"));
                     }
                 };
                 if covered.struck == 0 {
@@ -957,10 +947,11 @@ fn search_faults(
     }
     assert!(calls > 10, "{calls} calls failed");
     println!(
-        "faults beside another: {what}: {faults} of {calls} calls, in {orders} orders, all with at most 1 preemptions, \
-         {runs} runs"
+        "faults beside another: {}: {faults} of {calls} calls, in {orders} orders, all with at most 1 preemptions, \
+         {runs} runs",
+        mix.what
     );
-    Some(Ok(()))
+    Ok(())
 }
 
 fn prove_with_faults(what: &'static str, before: &dyn Fn(&str), place: usize, works: impl Fn(&'static str) -> Works) {

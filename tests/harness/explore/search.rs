@@ -20,7 +20,7 @@ use super::{
     story,
 };
 use crate::harness::{
-    errors::CALLS_THAT_FAIL,
+    errors::calls_that_fail,
     trace::{Forker, stay_on_one_processor},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -46,8 +46,9 @@ pub fn explore(scenario: &Scenario) -> Result<Covered, String> {
 fn search(scenario: &Scenario) -> Result<Option<Covered>, String> {
     stay_on_one_processor();
     let works: Vec<&dyn Fn() -> i32> = scenario.actors.iter().map(|actor| actor.work).collect();
-    let also = if scenario.fault.is_some() { CALLS_THAT_FAIL } else { &[] };
-    let mut forker = Forker::new(&[CALLS, also].concat(), &works).map_err(|error| error.to_string())?;
+    let also = scenario.fault.iter().flat_map(|_| calls_that_fail());
+    let calls: Vec<i64> = CALLS.iter().copied().chain(also).collect();
+    let mut forker = Forker::new(&calls, &works).map_err(|error| error.to_string())?;
     let mut search = Search {
         preemptions: scenario.preemptions,
         choices: vec![],
