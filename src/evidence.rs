@@ -37,7 +37,7 @@ impl Evidence {
     /// The evidence about this process and this file, which is locked.
     #[cfg(proc)]
     pub(crate) fn find(process: &Process, file: BorrowedFd<'_>, stat: &Stat) -> Result<Evidence, Failure> {
-        let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(Evidence::NONE) };
+        let Some(proc) = open_proc(sys::DIRECTORY)? else { return Ok(Evidence::NONE) };
         let proc = proc.as_fd();
         let Some(number) = number_in(proc, process)? else { return Ok(Evidence::NONE) };
         let mut target = Target::new(proc, file, stat)?;
@@ -74,7 +74,7 @@ impl Evidence {
 /// otherwise.
 #[cfg(proc)]
 pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Option<Process>, Failure> {
-    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(None) };
+    let Some(proc) = open_proc(sys::DIRECTORY)? else { return Ok(None) };
     let proc = proc.as_fd();
     let target = Target::new(proc, file, stat)?;
     let mut confirmed = None;
@@ -98,7 +98,7 @@ pub(crate) fn confirmed_taker(file: BorrowedFd<'_>, stat: &Stat) -> Result<Optio
 /// this /proc does not number processes as we do.
 #[cfg(proc)]
 pub(crate) fn each_sharer(file: BorrowedFd<'_>, stat: &Stat, f: &mut dyn FnMut(Pid)) -> Result<(), Failure> {
-    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::LISTING, 0))? else { return Ok(()) };
+    let Some(proc) = open_proc(sys::LISTING)? else { return Ok(()) };
     let proc = proc.as_fd();
     if !numbers_as_we_do(proc)? {
         return Ok(());
@@ -129,7 +129,7 @@ pub(crate) fn confirmed_taker(_: BorrowedFd<'_>, _: &Stat) -> Result<Option<Proc
 /// Whether /proc says that a process is older than the stamp.
 #[cfg(proc)]
 pub(crate) fn may_have_stamped(process: &Process, file: BorrowedFd<'_>) -> Result<bool, Failure> {
-    let Some(proc) = told(sys::openat(sys::CWD, c"/proc", sys::DIRECTORY, 0))? else { return Ok(false) };
+    let Some(proc) = open_proc(sys::DIRECTORY)? else { return Ok(false) };
     let Some(number) = number_in(proc.as_fd(), process)? else { return Ok(false) };
     Ok(started_before(proc.as_fd(), number, sys::modified(file)?)? == Some(true))
 }
@@ -208,6 +208,12 @@ impl Name {
     fn get(&self) -> &CStr {
         sys::c_str(&self.bytes)
     }
+}
+
+/// /proc, to search it or to list it. None if it is missing or denied.
+#[cfg(proc)]
+fn open_proc(flags: i32) -> Result<Option<OwnedFd>, Failure> {
+    told(sys::openat(sys::CWD, c"/proc", flags, 0))
 }
 
 #[cfg(proc)]

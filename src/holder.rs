@@ -189,7 +189,9 @@ pub fn sharers(path: impl AsPath, buffer: &mut [Option<Pid>]) -> Result<usize, E
 /// # Platform-specific behavior
 /// Calls those of [`probe`]. [`Wait::Forever`] sleeps in `flock`, [`Wait::For`] in `ppoll` or `nanosleep`.
 pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
-    Asked::about(path.bytes(), wait)?.map_or(Ok(()), |asked| asked.free().map(drop))?;
+    if let Some(asked) = Asked::about(path.bytes(), wait)? {
+        asked.free()?;
+    }
     Ok(())
 }
 
@@ -222,7 +224,7 @@ pub fn wait_released(path: impl AsPath, wait: Wait) -> Result<(), Error> {
 pub fn survivor(path: impl AsPath) -> Result<Option<Pid>, Error> {
     let Some(asked) = Asked::about(path.bytes(), Wait::Never)? else { return Ok(None) };
     let file = asked.free()?;
-    let claim = claim::read(file.as_fd())?.filter(|pid| pid.get() != 1);
+    let claim = claim::read(file.as_fd())?.filter(|pid| *pid != Pid::INIT);
     let Some(process) = claim.map_or(Ok(None), Process::find)? else { return Ok(None) };
     Ok(evidence::may_have_stamped(&process, file.as_fd())?.then_some(process.pid()))
 }
